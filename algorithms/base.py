@@ -1,0 +1,13 @@
+"""The untrained row: the policy as every algorithm finds it. What the others are measured against."""
+
+from bakeoff.contracts import Algorithm, TrainContext
+
+
+class Base(Algorithm):
+    """Leaves the policy alone and spends nothing."""
+
+    title = "Untrained base"
+    trains = False
+
+    def train(self, context: TrainContext) -> None:
+        """Nothing to do."""

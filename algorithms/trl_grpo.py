@@ -1,0 +1,70 @@
+"""GRPO by TRL's own ``GRPOTrainer``: the cross-check of ``grpo``, and a baseline for its speed.
+
+Composed through the public constructor. Set to compute what ``grpo`` does: full-vocabulary sampling at temperature
+1, no dropout, KL without the importance-sampling correction that TRL turns on.
+"""
+
+from pydantic import Field
+
+from bakeoff.contracts import Algorithm, PluginSettings, TrainContext
+
+
+class TRLGRPOSettings(PluginSettings):
+    """Settings of ``trl-grpo``, named as ``grpo``'s."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak; decays linearly over the budget."""
+    prompts_per_rollout: int = Field(default=8, ge=1)
+    """Distinct prompts an optimizer step."""
+    group: int = Field(default=8, ge=2)
+    """Completions a prompt."""
+    beta: float = Field(default=0.04, ge=0)
+    """Weight of the k3 penalty in the loss."""
+    clip_low: float = Field(default=0.2, gt=0)
+    """Lower clip of the ratio."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """Upper clip of the ratio."""
+    scale_rewards: bool = True
+    """Divide by the group's standard deviation."""
+
+
+class TRLGRPO(Algorithm):
+    """TRL's Group Relative Policy Optimization."""
+
+    title = "Group Relative Policy Optimization (TRL's trainer)"
+    paper = "Shao et al. 2024, arXiv:2402.03300"
+    Settings = TRLGRPOSettings
+    consumes = frozenset({"prompts", "reward"})
+
+    def train(self, context: TrainContext) -> None:
+        """Train until the budget is spent."""
+        from trl import GRPOConfig, GRPOTrainer
+
+        settings = self.settings
+        trainer = GRPOTrainer(
+            model=context.policy,
+            reward_funcs=context.reward,
+            args=GRPOConfig(
+                **context.trainer_arguments(
+                    learning_rate=settings.learning_rate,
+                    per_device_train_batch_size=settings.prompts_per_rollout * settings.group,
+                    num_generations=settings.group,
+                    max_completion_length=context.max_new_tokens,
+                    temperature=1.0,
+                    top_p=1.0,
+                    top_k=0,
+                    beta=settings.beta,
+                    epsilon=settings.clip_low,
+                    epsilon_high=settings.clip_high,
+                    scale_rewards="group" if settings.scale_rewards else "none",
+                    loss_type="dapo",
+                    use_bias_correction_kl=False,
+                    disable_dropout=True,
+                )
+            ),
+            train_dataset=context.prompts.remove_columns(["prompt_ids"]),
+            processing_class=context.tokenizer,
+            callbacks=context.callbacks,
+            optimizers=(context.optimizer(settings.learning_rate), None),
+        )
+        trainer.train(resume_from_checkpoint=context.checkpoint)

@@ -1,0 +1,58 @@
+"""How often a sample beats the reference's sample for the same prompt, by the matrix's judge.
+
+The judge is asked in both orders, since a language model prefers what it reads first; where the two verdicts
+disagree the comparison is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4).
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bakeoff.contracts import EvalContext, Evaluator, Metric, Verdict
+
+from .long import long_form, sampled_rows
+
+
+class WinRate(Evaluator):
+    title = "Win-rate against the start of training"
+    metrics = (
+        Metric(
+            "win_rate",
+            "share of comparisons",
+            "higher",
+            "1 for a win over the reference's sample of the same prompt, 0.5 for a tie, 0 for a loss.",
+            0.0,
+            1.0,
+        ),
+    )
+    needs = frozenset({"samples", "reference_samples"})
+
+    def score(self, context: EvalContext) -> pd.DataFrame:
+        """One value a sample. Invalid comparisons are left out; without a judge, or a valid verdict, all are."""
+        if context.judge is None:
+            return long_form(context.samples, {})
+        keys = ["prompt_id", "sample"]
+        pairs = context.samples[[*keys, "completion"]].merge(
+            context.reference_samples[[*keys, "completion"]],
+            on=keys,
+            suffixes=("", "_reference"),
+            validate="one_to_one",
+        )
+        rows = sampled_rows(context, pairs)
+        policy, reference = pairs["completion"].tolist(), pairs["completion_reference"].tolist()
+        forward = context.judge.compare(context, rows, policy, reference)
+        backward = context.judge.compare(context, rows, reference, policy)
+        pairs["value"] = [_value(*verdicts) for verdicts in zip(forward, backward, strict=True)]
+        valid = pairs.dropna(subset="value")
+        return long_form(valid, {"win_rate": valid["value"]} if len(valid) else {})
+
+
+def _value(forward: Verdict, backward: Verdict) -> float | None:
+    """1, 0.5 or 0 for the policy, which is "a" forward and "b" backward; None when a verdict is invalid."""
+    if "invalid" in (forward, backward):
+        return None
+    if (forward, backward) == ("a", "b"):
+        return 1.0
+    if (forward, backward) == ("b", "a"):
+        return 0.0
+    return 0.5

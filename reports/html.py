@@ -1,0 +1,155 @@
+"""One offline HTML file: tables, charts, completions side by side, provenance.
+
+Completions are hostile text. Everything is escaped on the way in, scripts only ever set text, and the content security
+policy allows nothing but the one style sheet and the one script of this file, by hash: no network, no frames, no eval.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jinja2
+from markupsafe import Markup
+
+from bakeoff.contracts import Report
+from bakeoff.errors import StoreError
+
+from . import formats
+from .analysis import Section, sections
+from .browser import completions
+from .charts import Chart, charts_of, write_charts
+from .files import visible, write_atomic
+from .frame import Results
+from .svg import inline
+from .tables import Column, Table, runs, tables_of
+
+HERE = Path(__file__).parent
+
+
+class HTML(Report):
+    """``index.html``, and the charts beside it as files."""
+
+    title = "One offline page"
+    templates: ClassVar[dict[str, str]] = {"page": "page.html.j2", "style": "page.css", "script": "page.js"}
+
+    def write(self, results: Results, to: Path) -> list[Path]:
+        """Write ``index.html`` and ``charts/`` under ``to``."""
+        return [write_atomic(to / "index.html", self.render(results)), *write_charts(results, to)]
+
+    def render(self, results: Results) -> str:
+        """The page as text."""
+        style, script = (Markup((HERE / self.templates[name]).read_text("utf-8")) for name in ("style", "script"))  # noqa: S704
+        parts = sections(results)
+        return _environment().get_template(self.templates["page"]).render(
+            results=results,
+            plan=results.plan,
+            environment=_environment_of(results),
+            parts=[_part(section) for section in parts],
+            runs=runs(results),
+            parity=_parity(results),
+            troubles=_troubles(results),
+            data=_data(results, parts),
+            completions=completions(parts),
+            style=style,
+            script=script,
+            policy=(
+                f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+                "base-uri 'none'; form-action 'none'"
+            ),
+        )  # fmt: skip
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    made.filters["phrase"] = formats.phrase
+    return made
+
+
+def _hash(text: str) -> str:
+    """A content security policy's source for one inline element."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _part(section: Section) -> dict[str, Any]:
+    """What the template shows of a section."""
+    tables = {table.name: table for table in tables_of(section)}
+    charts = charts_of(section)
+    curves = [chart for chart in charts if "Learning curve" in chart.title]
+    costs = [chart for chart in charts if "against" in chart.title]
+    return {
+        "section": section,
+        "anchor": section.slug or "results",
+        "tables": tables,
+        "lead": [_figure(chart) for chart in charts if chart not in curves and chart not in costs],
+        "switched": [
+            {"name": "Learning curves", "by": "budget axis", "charts": [_figure(c) for c in _by(curves, "flops")]},
+            {"name": "Cost against gain", "by": "cost", "charts": [_figure(c) for c in costs]},
+        ],
+        "headline": charts[0].alt if charts else "No cell of this comparison has finished yet.",
+        "definitions": list(section.metrics.values()),
+    }
+
+
+def _by(charts: list[Chart], first: str) -> list[Chart]:
+    return sorted(charts, key=lambda chart: not chart.name.endswith(first))
+
+
+def _figure(chart: Chart) -> dict[str, Any]:
+    """A chart with its SVG and its data as a table."""
+    columns = tuple(Column(name, name, "text" if chart.data[name].dtype == object or str(chart.data[name].dtype) == "str"
+                           else "number") for name in chart.data.columns)  # fmt: skip
+    table = Table(chart.name, chart.title, "", chart.data, columns)
+    axis = chart.title.removeprefix("Learning curve by ").removeprefix("Gain against ")
+    return {"chart": chart, "svg": inline(chart), "table": table, "axis": axis}
+
+
+def _environment_of(results: Results) -> dict[str, Any]:
+    try:
+        return results.environment
+    except StoreError as error:
+        return {"missing": str(error)}
+
+
+def _parity(results: Results) -> list[dict[str, Any]]:
+    """The parity problems, with cells named as people name them."""
+    names = {row.id: f"{row.algorithm} seed {row.seed}" for row in results.cells.itertuples()}
+    problems = []
+    for field, values in results.parity():
+        cells = {value: ", ".join(names.get(i, i) for i in ids) for value, ids in values.items()}
+        problems.append({"field": field, "values": cells})
+    return problems
+
+
+def _troubles(results: Results) -> list[str]:
+    """What a reader must know before any number: cells that are missing, few seeds, a proxy for the gold reward."""
+    counts = results.cells["status"].value_counts()
+    missing = [f"{count} {status.replace('_', ' ')}" for status, count in counts.items() if status != "ok"]
+    notes = [f"{sum(counts) - counts.get('ok', 0)} of {sum(counts)} cells have no result: {', '.join(missing)}."] if missing else []
+    for section in sections(results):
+        if section.primary.note:
+            notes.append(f"{section.title}: {formats.phrase(section.primary.name)}, {section.primary.note}.")
+    return notes
+
+
+def _data(results: Results, parts: tuple[Section, ...]) -> list[dict[str, Any]]:
+    """What each section's cells say about their data: source, licence, counts, what was derived."""
+    rows = []
+    for section in parts:
+        record = next((r for i in section.cells["id"] if (r := results.record(i)).get("data")), None)
+        if record is not None:
+            items = {key: value if isinstance(value, str | int) else json.dumps(value) for key, value in record["data"].items()}
+            rows.append({"title": section.title, "items": items})
+    return rows
+
+

@@ -1,0 +1,71 @@
+"""``report.md``: the same tables and charts for a pull request, an issue or a terminal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bakeoff.contracts import Report
+
+from .analysis import Section, sections
+from .charts import Chart, charts_of, write_charts
+from .files import visible, write_atomic
+from .frame import Results
+from .tables import Table, runs, tables_of
+
+
+def escape(text: str) -> str:
+    """``text`` as Markdown that shows exactly that: no markup, no HTML, no line break, no column break."""
+    line = " ".join(visible(text).split())
+    return re.sub(r"([\\`*\[\]|~!])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class Markdown(Report):
+    """``report.md``, with the charts that it links to."""
+
+    title = "Markdown with linked charts"
+
+    def write(self, results: Results, to: Path) -> list[Path]:
+        """Write ``report.md`` and ``charts/`` under ``to``."""
+        charts = write_charts(results, to)
+        return [write_atomic(to / "report.md", self.render(results)), *charts]
+
+    def render(self, results: Results) -> str:
+        """The report as text."""
+        blocks = [f"# {escape(results.plan['name'])}"]
+        if results.plan.get("command"):
+            blocks.append(f"`{visible(results.plan['command']).replace('`', '')}`")
+        for field, values in results.parity():
+            found = "; ".join(f"{escape(value)} in {escape(', '.join(cells))}" for value, cells in values.items())
+            blocks.append(f"> **Not a fair comparison:** cells differ in {escape(field)}: {found}")
+        parts = sections(results)
+        for section in parts:
+            blocks += _section(section, titled=len(parts) > 1)
+        blocks += _table(runs(results))
+        return "\n\n".join(blocks) + "\n"
+
+
+def _section(section: Section, *, titled: bool) -> list[str]:
+    charts = {chart.name.removeprefix(f"{section.slug}-"): chart for chart in charts_of(section)}
+    blocks = [f"# {escape(section.title)}"] if titled else []
+    if "effects" in charts:
+        blocks.append(f"**{escape(charts['effects'].alt)}**")
+    tables = tables_of(section)
+    blocks += _table(tables[0])
+    for chart in charts.values():
+        blocks += _chart(chart)
+    for table in tables[1:]:
+        blocks += _table(table)
+    return blocks
+
+
+def _chart(chart: Chart) -> list[str]:
+    return [f"## {escape(chart.title)}", f"![{escape(chart.alt)}](charts/{chart.name}.svg)", escape(chart.caption)]
+
+
+def _table(table: Table) -> list[str]:
+    rows = [[escape(column.title) for column in table.columns]]
+    rows.append(["---" if column.is_text else "---:" for column in table.columns])
+    rows += [[escape(cell.plain) for cell in row] for row in table.rows()]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return [f"## {escape(table.title)}", lines, escape(table.caption)]

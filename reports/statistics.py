@@ -1,0 +1,171 @@
+"""Intervals and verdicts for a claim that must hold for other seeds and other prompts.
+
+Pure functions on arrays. A score matrix has one row a training seed and one column a prompt,
+(K, P); both are samples from what the claim is about, so both add to the error. Resampling prompts
+alone understates the error of seed-sensitive algorithms many times over.
+
+Sources: F. E. Satterthwaite, "An Approximate Distribution of Estimates of Variance Components",
+Biometrics Bulletin 2 (1946); S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
+Scandinavian Journal of Statistics 6 (1979); Searle, Casella & McCulloch, "Variance Components" (1992), ch. 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+LEVEL = 0.95
+"""Confidence level of every interval in a report."""
+ALPHA = 0.05
+"""A verdict needs a Holm-adjusted p below this."""
+ENOUGH_SEEDS = 5
+"""Fewer seeds make a verdict descriptive: by permutation, 3 against 3 reach p = 0.10 at best, 5 against 5 0.008."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its error. ``low`` and ``high`` are NaN where there is no degree of freedom."""
+
+    mean: float
+    se: float
+    df: float
+    low: float
+    high: float
+    p: float
+    """Two-sided p value of the mean against the null value that was asked for."""
+    n_seeds: int
+    n_prompts: int
+    flag: str = ""
+    """What narrows the claim: "conditional on this run", or empty."""
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true effect that would be seen with 80 % power: (t_.975 + t_.80) SE."""
+        if not self.df > 0:
+            return float("nan")
+        return float((stats.t.ppf(1 - ALPHA / 2, self.df) + stats.t.ppf(0.8, self.df)) * self.se)
+
+
+class Verdict(NamedTuple):
+    """WIN, LOSS or INCONCLUSIVE for the first of two algorithms, and what to bear in mind."""
+
+    word: Literal["WIN", "LOSS", "INCONCLUSIVE"]
+    flag: str
+
+
+def two_way(scores: Floats, *, null: float = 0.0, level: float = LEVEL) -> Estimate:
+    """Mean of a (K seeds, P prompts) matrix with a two-way random-effects t interval.
+
+    Model: y[k, p] = mean + seed[k] + prompt[p] + residual[k, p], all random. With the mean squares of the
+    two-way layout, Var(mean) is estimated by
+
+        SE² = (MS_seed + MS_prompt - MS_resid) / (K P),   at least MS_resid / (K P),
+        df  = (MS_seed + MS_prompt - MS_resid)² / (MS_seed²/(K-1) + MS_prompt²/(P-1) + MS_resid²/((K-1)(P-1))),
+
+    Satterthwaite's degrees of freedom, at least min(K, P) - 1; at the floor of SE² they are (K-1)(P-1).
+    One seed leaves the prompts: an ordinary t interval, flagged "conditional on this run". One prompt leaves the seeds.
+    ``null`` is the value that ``p`` tests. Raises ``ValueError`` when a score is not finite.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
+        raise ValueError(f"need a finite (seeds, prompts) matrix, not shape {scores.shape} with gaps")
+    seeds, prompts = scores.shape
+    mean = float(scores.mean())
+    flag = "conditional on this run" if seeds == 1 else "conditional on this prompt" if prompts == 1 else ""
+    if flag:
+        df = float(scores.size - 1)
+        se = float(scores.std(ddof=1) / np.sqrt(scores.size)) if df else float("nan")
+    else:
+        se, df = _crossed_error(scores)
+    return _t_estimate(mean, se, df, seeds, prompts, flag, null, level)
+
+
+def _crossed_error(scores: Floats) -> tuple[float, float]:
+    """(SE of the mean, degrees of freedom) of a crossed matrix with at least two rows and columns."""
+    seeds, prompts = scores.shape
+    mean, by_seed, by_prompt = scores.mean(), scores.mean(axis=1), scores.mean(axis=0)
+    df_seed, df_prompt, df_resid = seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)
+    ms_seed = prompts * np.square(by_seed - mean).sum() / df_seed
+    ms_prompt = seeds * np.square(by_prompt - mean).sum() / df_prompt
+    ms_resid = np.square(scores - by_seed[:, None] - by_prompt[None, :] + mean).sum() / df_resid
+    total = ms_seed + ms_prompt - ms_resid
+    if total <= ms_resid:
+        return float(np.sqrt(ms_resid / scores.size)), float(df_resid)
+    df = total**2 / (ms_seed**2 / df_seed + ms_prompt**2 / df_prompt + ms_resid**2 / df_resid)
+    return float(np.sqrt(total / scores.size)), float(max(df, min(df_seed, df_prompt)))
+
+
+def _t_estimate(
+    mean: float, se: float, df: float, seeds: int, prompts: int, flag: str, null: float, level: float
+) -> Estimate:
+    if not df > 0:
+        low = high = p = float("nan")
+    elif se <= 1e-12 * max(1.0, abs(mean)):
+        low, high, p = mean, mean, float(abs(mean - null) <= 1e-12)
+    else:
+        half = float(stats.t.ppf((1 + level) / 2, df)) * se
+        low, high, p = mean - half, mean + half, float(2 * stats.t.sf(abs(mean - null) / se, df))
+    return Estimate(mean, se, df, low, high, p, seeds, prompts, flag)
+
+
+def paired_difference(a: Floats, b: Floats, *, level: float = LEVEL) -> Estimate:
+    """Mean of ``a - b`` with the two-way interval; both (K, P), the same seeds and prompts in the same order.
+
+    Pairing removes what a prompt's difficulty adds to both, which is most of the prompts' error.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"paired scores need one shape, not {a.shape} and {b.shape}")
+    return two_way(a - b, level=level)
+
+
+def wins(a: Floats, b: Floats) -> Floats:
+    """How often a sample of ``a`` beats one of ``b`` on the same prompt: (K, P, M) twice to (K, P) in [0, 1].
+
+    All M × M pairs of samples count; a tie is half a win. NaN samples are left out.
+    """
+    difference = np.asarray(a, dtype=float)[..., :, None] - np.asarray(b, dtype=float)[..., None, :]
+    return np.asarray(np.nanmean(0.5 + 0.5 * np.sign(difference), axis=(-2, -1)), dtype=float)
+
+
+def win_rate(a: Floats, b: Floats, *, level: float = LEVEL) -> Estimate:
+    """P(a beats b) + P(tie)/2 from scores (K, P, M), with the two-way interval cut to [0, 1]; ``p`` tests 0.5."""
+    estimate = two_way(wins(a, b), null=0.5, level=level)
+    low, high = np.clip([estimate.low, estimate.high], 0.0, 1.0)
+    return replace(estimate, low=float(low), high=float(high))
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """Holm's step-down adjustment of a family of p values, in the order given.
+
+    adjusted(i) = max over j <= i of min(1, (m - j + 1) p(j)) with p(1) <= … <= p(m); NaN stays NaN and
+    counts as a member of the family. Holds the family-wise error without assuming independence.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    factors = np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.nan_to_num(p[order], nan=0.0) * factors))
+    adjusted[np.isnan(p)] = np.nan
+    return adjusted
+
+
+def verdict(difference: Estimate, p_adjusted: float, *, higher_is_better: bool = True) -> Verdict:
+    """The verdict on ``difference`` = first - second: WIN or LOSS when ``p_adjusted`` < 0.05, else INCONCLUSIVE.
+
+    One seed says nothing about an algorithm, so it is always INCONCLUSIVE; below five seeds the verdict is flagged
+    as descriptive.
+    """
+    seeds = difference.n_seeds
+    if seeds < 2:
+        return Verdict("INCONCLUSIVE", "conditional on this run: 1 seed")
+    flag = f"descriptive: {seeds} seeds < {ENOUGH_SEEDS}" if seeds < ENOUGH_SEEDS else ""
+    if not p_adjusted < ALPHA:
+        return Verdict("INCONCLUSIVE", flag)
+    return Verdict("WIN" if (difference.mean > 0) == higher_is_better else "LOSS", flag)

@@ -1,0 +1,334 @@
+"""The meter: what an algorithm made the model compute, and when its budget is spent.
+
+The meter reads the model, not the algorithm. Hooks on the shared base count the tokens and the
+floating-point operations of every pass, by role, so a plugin is measured without its help. What a
+trainer reports of itself (transformers' ``total_flos``, TRL's ``num_tokens``) means something
+else in every trainer and is not used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.errors import BudgetError
+from bakeoff.spec import BudgetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from bakeoff.contracts import TrainContext
+    from bakeoff.roles import RoleModel
+
+
+@dataclass
+class Spent:
+    """What one role has cost. Tokens are attended positions; FLOPs include the padding that was computed."""
+
+    tokens_trained: int = 0
+    """Positions that went forward and backward."""
+    tokens_generated: int = 0
+    """Tokens sampled: one a row and decoding pass."""
+    tokens_scored: int = 0
+    """Positions that went forward only, with no cache: reference, reward and old log-probabilities."""
+    flops: float = 0.0
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """FLOPs of the base, from its layers: 2 a weight and token, 4 a query-key pair and head channel.
+
+    A frozen weight needs no weight gradient, so a backward pass costs as much as its forward; an adapter's
+    weights do, so theirs costs twice; attention's backward costs twice its forward.
+    """
+
+    body: int
+    """Per token: all linear layers of the transformer, LoRA apart."""
+    lora: int
+    """Per token: one adapter."""
+    attention: int
+    """Per query-key pair: scores and weighted sum, all layers."""
+    head: int
+    """Per scored row: the language-model head."""
+
+    @classmethod
+    def of(cls, roles: RoleModel) -> PassCost:
+        """Read the layers of the model. Mixture-of-experts layers without ``nn.Linear`` are not seen."""
+        from peft.tuners.lora import LoraLayer
+        from torch import nn
+        from transformers.pytorch_utils import Conv1D
+
+        body = lora = 0
+        for name, module in roles.backbone.named_modules():
+            if ".lora_" in name:
+                continue
+            if isinstance(module, LoraLayer) and "default" in module.lora_A:
+                rank = module.r["default"]
+                lora += 2 * rank * (module.in_features + module.out_features)
+            elif isinstance(module, nn.Linear):
+                body += 2 * module.in_features * module.out_features
+            elif isinstance(module, Conv1D):
+                body += 2 * module.nx * module.nf
+        config = roles.causal_lm.config.get_text_config()
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        embedding = roles.lm_head.weight
+        return cls(
+            body=body,
+            lora=lora,
+            attention=4 * config.num_hidden_layers * config.num_attention_heads * width,
+            head=2 * config.hidden_size * embedding.shape[0],
+        )
+
+    def forward(self, tokens: int, pairs: int, *, adapter: bool) -> float:
+        return tokens * (self.body + self.lora * adapter) + pairs * self.attention
+
+    def backward(self, tokens: int, pairs: int, *, adapter: bool, recomputed: bool) -> float:
+        once_more = self.forward(tokens, pairs, adapter=adapter) if recomputed else 0.0
+        return tokens * (self.body + 2 * self.lora * adapter) + 2 * pairs * self.attention + once_more
+
+
+@dataclass
+class Meter:
+    """Counts, and compares with the budget's limits. ``seconds`` runs between ``start`` and ``stop``."""
+
+    limits: Mapping[str, float]
+    roles: dict[str, Spent] = field(default_factory=dict)
+    steps: int = 0
+    prompts: int = 0
+    _seconds: float = 0.0
+    _since: float | None = None
+    _off: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.limits:
+            raise BudgetError(
+                "a budget without a limit never ends.", fix="Set steps, flops, seconds or another limit."
+            )
+
+    # -------------------------------------------------------------------------------------- counting
+
+    def attach(self, roles: RoleModel) -> Callable[[], None]:
+        """Hook the model; returns what takes the hooks off again."""
+        cost = PassCost.of(roles)
+        self._cost = cost
+        roles.meter = self
+        handles = [
+            roles.backbone.register_forward_pre_hook(self._before_pass, with_kwargs=True),
+            roles.backbone.register_forward_hook(self._make_after_pass(roles, cost), with_kwargs=True),
+            # peft calls the causal LM's forward() itself, past its hooks; its own module is called.
+            roles.model.base_model.register_forward_pre_hook(self._make_fused_head(roles), with_kwargs=True),
+            roles.lm_head.register_forward_hook(self._make_after_head(roles)),
+        ]
+
+        def detach() -> None:
+            roles.meter = None
+            for handle in handles:
+                handle.remove()
+
+        return detach
+
+    def _of(self, role: str) -> Spent:
+        return self.roles.setdefault(role, Spent())
+
+    def _before_pass(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        cache = kwargs.get("past_key_values")
+        self._cached = cache.get_seq_length() if cache is not None else 0
+
+    def _make_after_pass(self, roles: RoleModel, cost: PassCost) -> Callable[..., None]:
+        import torch
+
+        def after(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+            if self._off:
+                return
+            hidden: Tensor = output[0]
+            rows, length = hidden.shape[:2]
+            positions = rows * length
+            mask = kwargs.get("attention_mask")
+            tokens = int(mask.sum()) if mask is not None and mask.shape == (rows, length) else positions
+            pairs = rows * length * (length + self._cached)
+            role = role_of(roles)
+            adapter = role != "reference" or roles.has("reference")
+            spent = self._of(role)
+            spent.flops += cost.forward(positions, pairs, adapter=adapter)
+            if kwargs.get("past_key_values") is not None:
+                spent.tokens_generated += rows
+            elif torch.is_grad_enabled() and hidden.requires_grad:
+                recomputed = bool(roles.causal_lm.is_gradient_checkpointing and module.training)
+
+                def backward(gradient: Tensor) -> None:
+                    if not self._off:
+                        spent.tokens_trained += tokens
+                        spent.flops += cost.backward(positions, pairs, adapter=adapter, recomputed=recomputed)
+
+                hidden.register_hook(backward)
+            else:
+                spent.tokens_scored += tokens
+
+        return after
+
+    def _make_after_head(self, roles: RoleModel) -> Callable[..., None]:
+        def after(module: nn.Module, args: Any, output: Tensor) -> None:
+            rows, role = output.shape[:-1].numel(), role_of(roles)
+            self.count_head(role, rows)
+            if output.requires_grad:
+                output.register_hook(lambda gradient: self.count_head(role, rows))
+
+        return after
+
+    def _make_fused_head(self, roles: RoleModel) -> Callable[..., None]:
+        import torch
+
+        def before(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            # TRL's fused head multiplies by the head's weight without calling it. On a CPU it scores
+            # every position, elsewhere those with a label; its backward recomputes the logits.
+            labels = kwargs.get("labels")
+            if kwargs.get("fused_lm_head") and labels is not None:
+                rows = labels[:, 1:].numel() if labels.device.type == "cpu" else int((labels[:, 1:] != -100).sum())
+                self.count_head(role_of(roles), rows * (3 if torch.is_grad_enabled() else 1))
+
+        return before
+
+    def count_head(self, role: str, rows: int) -> None:
+        """Count ``rows`` products with the head's weight that no hook sees."""
+        if not self._off:
+            self._of(role).flops += rows * self._cost.head
+
+    def count_step(self, steps: int = 1) -> None:
+        """Count optimizer steps of the policy."""
+        self.steps += steps
+
+    def count_prompts(self, prompts: int) -> None:
+        """Count training prompts seen, repeats included."""
+        self.prompts += prompts
+
+    # ----------------------------------------------------------------------------------------- clock
+
+    def start(self) -> None:
+        """Let the clock run."""
+        self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        if self._since is not None:
+            self._seconds += time.perf_counter() - self._since
+        self._since = None
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Off the clock and uncounted: evaluation and probes are not the algorithm's."""
+        running = self._since is not None
+        self.stop()
+        self._off += 1
+        try:
+            yield
+        finally:
+            self._off -= 1
+            if running and not self._off:
+                self.start()
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds + (time.perf_counter() - self._since if self._since is not None else 0.0)
+
+    # ---------------------------------------------------------------------------------------- budget
+
+    def spent(self) -> dict[str, float]:
+        """Totals in every currency. Trained tokens are the policy's; the others are over all roles."""
+        return {
+            "steps": self.steps,
+            "prompts": self.prompts,
+            "tokens_trained": self._of("policy").tokens_trained,
+            "tokens_generated": sum(role.tokens_generated for role in self.roles.values()),
+            "tokens_scored": sum(role.tokens_scored for role in self.roles.values()),
+            "flops": sum(role.flops for role in self.roles.values()),
+            "seconds": self.seconds,
+        }
+
+    @property
+    def fraction(self) -> float:
+        """The share of the budget spent: of the limit that is nearest to its end. Can pass 1 by a step."""
+        spent = self.spent()
+        return max(spent[name] / limit for name, limit in self.limits.items())
+
+    @property
+    def is_spent(self) -> bool:
+        return self.fraction >= 1.0
+
+    def overshoot(self) -> dict[str, float]:
+        """By how much each limit was passed, as a share of it; at most one step's worth."""
+        spent = self.spent()
+        return {name: max(0.0, spent[name] / limit - 1.0) for name, limit in self.limits.items()}
+
+    # ----------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "roles": {name: asdict(role) for name, role in self.roles.items()},
+            "steps": self.steps,
+            "prompts": self.prompts,
+            "seconds": self.seconds,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint's ``state``."""
+        self.roles = {name: Spent(**role) for name, role in state["roles"].items()}
+        self.steps, self.prompts = state["steps"], state["prompts"]
+        self._seconds = state["seconds"]
+
+
+def meter_for(budget: BudgetSpec) -> Meter:
+    return Meter(budget.limits())
+
+
+def role_of(roles: RoleModel) -> str:
+    """Which role runs now, read from the LoRA layers: right also when a trainer switches them itself."""
+    from peft.tuners.lora import LoraLayer
+
+    from bakeoff.roles import ADAPTERS
+
+    layer = next(module for module in roles.backbone.modules() if isinstance(module, LoraLayer))
+    if layer.disable_adapters:
+        return "reference"
+    adapter = layer.active_adapters[0]
+    return next((role for role, name in ADAPTERS.items() if name == adapter), adapter)
+
+
+def learning_rate_scale(fraction: float) -> float:
+    """Linear decay from 1 to 0 over the budget, so that every algorithm decays to its own end."""
+    return min(1.0, max(0.0, 1.0 - fraction))
+
+
+def trainer_arguments(context: TrainContext) -> dict[str, Any]:
+    """What ``TrainContext.trainer_arguments`` returns; see there.
+
+    ``max_steps`` is the budget's when it limits steps, else out of reach: the callback stops at the budget.
+    No autocast: the base and the adapters are in the cell's precision already.
+    """
+    import torch
+
+    return {
+        "output_dir": str(context.folder),
+        "max_steps": int(context.meter.limits.get("steps", 1_000_000)),
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "bf16": False,
+        "fp16": False,
+        "use_cpu": not torch.cuda.is_available(),
+        # Recomputing activations trades time for memory; at LoRA's batch sizes the memory is there.
+        "gradient_checkpointing": False,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+    }

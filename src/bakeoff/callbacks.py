@@ -1,0 +1,104 @@
+"""One callback that makes any ``transformers.Trainer`` keep a cell's promises.
+
+It counts steps and prompts, decays the learning rate with the share of the budget spent, stops when the
+budget is spent, probes and checkpoints on the way, and writes the trainer's metrics to the training log.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from bakeoff.budget import learning_rate_scale
+from bakeoff.models import cast_adapters
+
+if TYPE_CHECKING:
+    import torch
+
+    from bakeoff.contracts import TrainContext
+
+STATE = "bakeoff.json"
+"""Written last into a checkpoint: a checkpoint without it was cut off and is not resumed from."""
+
+
+class CellCallback(TrainerCallback):
+    """Bound to one cell. ``after_step`` is called off the clock after each optimizer step."""
+
+    def __init__(
+        self,
+        context: TrainContext,
+        *,
+        after_step: Callable[[], None],
+        dtype: torch.dtype,
+        checkpoint_s: float,
+        state: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.context = context
+        self.after_step = after_step
+        self.dtype = dtype
+        self.checkpoint_s = checkpoint_s
+        self.state = state
+        self._saved = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Loading an adapter back (a resumed run) turns it to fp32 and moves requires_grad.
+        cast_adapters(self.context.policy, self.dtype)
+        self.context.roles.refresh()
+        self.context.meter.start()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.context.meter.is_spent:
+            control.should_training_stop = True
+        for group in kwargs["optimizer"].param_groups:
+            # "initial_lr" is the peak, kept by the (constant) scheduler that transformers makes.
+            group["lr"] = group["initial_lr"] * learning_rate_scale(self.context.meter.fraction)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        meter = self.context.meter
+        meter.count_step()
+        meter.count_prompts(_rows_a_step(args))
+        with meter.off():
+            self.after_step()
+        if meter.is_spent:
+            control.should_training_stop = True
+        elif time.monotonic() - self._saved >= self.checkpoint_s:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._saved = time.monotonic()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        temporary = folder / f"{STATE}.partial"
+        temporary.write_text(json.dumps(self.state()))
+        temporary.rename(folder / STATE)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.context.meter.stop()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "train_runtime" in numbers:
+            return  # transformers' summary: its FLOPs and speeds are not ours
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(numbers.get(name, 0.0)):
+                raise FloatingPointError(f"{name} is {numbers[name]} at step {state.global_step}")
+        self.context.log({key: float(value) for key, value in numbers.items() if key not in ("epoch", "learning_rate")})
+
+
+def _rows_a_step(args: Any) -> int:
+    """Distinct prompts an optimizer step of a dataset-driven trainer; 0 for ours, which counts its rollouts."""
+    if args.ignore_data_skip:
+        return 0
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return rows // (getattr(args, "num_generations", None) or 1)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint under ``folder``, or None."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

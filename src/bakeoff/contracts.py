@@ -1,0 +1,295 @@
+"""What a plugin sees: Algorithm, Task, Evaluator, Judge, Report, and what each is handed.
+
+This file imports no torch: a plugin list, a plan and a report need none. Shapes are written
+(B, C) for B sequences of C completion tokens; log-probabilities and KL are in nats.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas as pd
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+    from bakeoff.budget import Meter
+    from bakeoff.roles import RoleModel
+
+Row = Mapping[str, Any]
+"""One example. ``id`` (unique str) and ``prompt`` (str, or a list of role/content messages), and
+any of ``completion``, ``chosen`` + ``rejected``, ``text``; other columns reach reward functions."""
+
+RewardFunction = Callable[..., list[float]]
+"""TRL's reward-function signature: ``f(prompts=..., completions=..., **columns) -> list[float]``."""
+
+Source = Literal["text", "demonstrations", "preferences", "prompts", "reward"]
+
+
+class PluginSettings(BaseModel):
+    """Base of every plugin's settings: immutable, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that an evaluator or a reward declares, so that no reader has to guess.
+
+    ``direction`` is "higher", "lower" or "none" (neither is better); ``low`` and ``high`` bound the
+    value of one sample, ``None`` where it is unbounded.
+    """
+
+    name: str
+    unit: str
+    direction: Literal["higher", "lower", "none"]
+    description: str
+    low: float | None = None
+    high: float | None = None
+
+
+# ---------------------------------------------------------------------------------- algorithms
+
+
+class Algorithm(ABC):
+    """A post-training algorithm: one class, one file, one paper.
+
+    ``title`` is the full name ("Group Relative Policy Optimization"): listings print it beside the
+    entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
+    derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
+    ``trains`` is False only for control rows that leave the policy as it is.
+    """
+
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    consumes: ClassVar[frozenset[Source]] = frozenset()
+    trains: ClassVar[bool] = True
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def train(self, context: TrainContext) -> None:
+        """Train ``context.policy`` in place until ``context.meter`` says that the budget is spent.
+
+        An exception fails the cell and no other; NaN in the loss should raise ``FloatingPointError``.
+        """
+
+
+@dataclass
+class TrainContext:
+    """What an algorithm is handed. All of it is prepared, seeded and metered already.
+
+    Of ``prompts``, ``demonstrations``, ``preferences`` and ``reward``, those are set that the algorithm consumes.
+    """
+
+    policy: PeftModel
+    """The model to train: LoRA adapter "default" (fresh, or the warm start's) on the shared base."""
+    roles: RoleModel
+    """The same model by role: policy, reference, value, reward. See ``bakeoff.roles``."""
+    tokenizer: PreTrainedTokenizerBase
+    prompts: datasets.Dataset
+    """Columns ``id, prompt`` (text), ``prompt_ids`` and the task's own: for rollouts."""
+    demonstrations: datasets.Dataset
+    """Columns ``id, input_ids, labels`` (-100 on the prompt): TRL's tokenised SFT format."""
+    preferences: datasets.Dataset
+    """Columns ``id, prompt_ids, chosen_ids, rejected_ids``: TRL's tokenised DPO format."""
+    reward: RewardFunction
+    """The reward to optimise on training rows: the task's own, or a reward model's."""
+    meter: Meter
+    """Counts what the model computes; ``meter.fraction`` is the share of the budget spent."""
+    seed: int
+    folder: Path
+    """For checkpoints. Outlives a crash of the cell; deleted when the cell ends well."""
+    max_new_tokens: int
+    """Completion length in tokens, for rollouts in training as in evaluation."""
+    callbacks: list[TrainerCallback] = field(default_factory=list)
+    """Hand them to any ``transformers.Trainer``: they stop at the budget, decay the learning
+    rate with the fraction spent, log, probe and report progress."""
+    resume_from: Path | None = None
+    """A checkpoint that an interrupted attempt at this cell left in ``folder``, if any."""
+    record: Callable[[Mapping[str, float]], None] = lambda metrics: None
+    on_step: Callable[[], None] = lambda: None
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Write a line of training metrics, stamped with the step and the budget spent."""
+        self.record(metrics)
+
+    def steps(self) -> Iterator[int]:
+        """Optimizer steps for a hand-written loop: yields 0, 1, ... until the budget is spent."""
+        while not self.meter.is_spent:
+            yield self.meter.steps
+            self.meter.count_step()
+            self.on_step()
+
+    @property
+    def checkpoint(self) -> str | None:
+        """``resume_from`` as ``transformers.Trainer.train(resume_from_checkpoint=...)`` takes it."""
+        return str(self.resume_from) if self.resume_from is not None else None
+
+    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
+        """The optimizer that every algorithm uses, over the policy's parameters: AdamW with fp32 masters."""
+        from bakeoff.optim import MasterAdamW
+
+        return MasterAdamW(self.roles.parameters("policy"), lr=learning_rate)
+
+    def trainer_arguments(self, **overrides: Any) -> dict[str, Any]:
+        """Arguments for any ``TrainingArguments`` that make it obey this cell.
+
+        Seeded, silent, checkpointed in ``folder``, on the right device and precision, without
+        gradient checkpointing or an own learning-rate schedule; ``overrides`` win.
+        """
+        from bakeoff.budget import trainer_arguments
+
+        return trainer_arguments(self) | overrides
+
+
+# --------------------------------------------------------------------------------------- tasks
+
+
+class TaskSettings(PluginSettings):
+    """Settings that every task has; a task's own class adds to them."""
+
+    max_prompt_tokens: int = Field(default=256, ge=1)
+    """A row whose prompt is longer is left out for every algorithm alike, and counted."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Completion length in tokens, in training and in evaluation. Longer completions in the data
+    leave their row out for every algorithm alike, and are counted."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be used: where it stands and why. ``line`` counts from 1."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task's rows. No prompt is in both splits. ``provides`` says what the rows hold."""
+
+    train: Sequence[Row]
+    test: Sequence[Row]
+    provides: frozenset[Source]
+    fingerprint: str
+    """sha256 over all rows: equal exactly when the data is."""
+    licence: str
+    source: str
+    bad_rows: tuple[BadRow, ...] = ()
+    references: Mapping[str, float] = field(default_factory=dict)
+    """Named gold scores on ``test`` to hold a policy against, e.g. "best constant answer '7'"."""
+
+
+class Task(ABC):
+    """The common dataset: prompts, what else the rows hold, and, where there is one, a reward.
+
+    ``reward`` is what training optimises (the proxy), ``gold`` what the report scores; a task without
+    them has ``reward_metric`` or ``gold_metric`` None. Loading is deterministic.
+    """
+
+    title: ClassVar[str]
+    Settings: ClassVar[type[TaskSettings]] = TaskSettings
+    reward_metric: Metric | None = None
+    gold_metric: Metric | None = None
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def load(self) -> TaskData:
+        """Read or make the rows. Raises ``DataError`` with file and line."""
+
+    def reward(self, rows: Sequence[Row], completions: Sequence[str]) -> list[float]:
+        """The reward that training optimises, one finite number a completion."""
+        raise LookupError(f"{type(self).__name__} has no reward")
+
+    def gold(self, rows: Sequence[Row], completions: Sequence[str]) -> list[float]:
+        """The score that the report believes, one finite number a completion."""
+        raise LookupError(f"{type(self).__name__} has no gold reward")
+
+
+# ---------------------------------------------------------------------------------- evaluators
+
+Verdict = Literal["a", "b", "tie", "invalid"]
+Score = Callable[[Sequence[Row], Sequence[str]], list[float]]
+
+
+class Judge(ABC):
+    """Says which of two completions of a prompt is better."""
+
+    title: ClassVar[str]
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def compare(
+        self, context: EvalContext, rows: Sequence[Row], a: Sequence[str], b: Sequence[str]
+    ) -> list[Verdict]:
+        """One verdict a row. The caller asks in both orders; disagreement is a tie."""
+
+
+@dataclass(frozen=True)
+class EvalContext:
+    """What an evaluator is handed: the samples of one sampling pass and what they can be scored by.
+
+    ``samples`` and ``reference_samples`` have one row a (prompt, sample), with columns ``prompt_id,
+    sample, prompt, completion, n_tokens, ended_eos, truncated`` (the last two bool). When an evaluator
+    needs "logprobs", ``samples`` also has the lists ``token_logps``, ``token_reference_logps`` and
+    ``token_kl``, one number a completion token, EOS included; ``token_kl`` is the exact KL divergence
+    of the next-token distributions, policy from reference, over the whole vocabulary.
+    """
+
+    rows: Sequence[Row]
+    """The held-out rows that were sampled; their ``id`` is ``prompt_id``."""
+    samples: pd.DataFrame
+    reference_samples: pd.DataFrame
+    """Drawn the same way, for the same prompts, from where the policy started (warm start or base)."""
+    task: Task
+    train_reward: Score | None
+    """The reward that training optimised: the task's own or a reward model's."""
+    gold: Score | None
+    """The gold reward, where the task has one."""
+    judge: Judge | None = None
+    """The matrix's judge, for evaluators that compare completions."""
+
+
+class Evaluator(ABC):
+    """Scores samples. Declares its metrics and what it needs; never sees a training row."""
+
+    title: ClassVar[str]
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    metrics: ClassVar[tuple[Metric, ...]]
+    needs: ClassVar[frozenset[Literal["samples", "logprobs", "reference_samples"]]] = frozenset({"samples"})
+
+    def __init__(self, settings: Any = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+    @abstractmethod
+    def score(self, context: EvalContext) -> pd.DataFrame:
+        """Columns ``prompt_id, sample, metric, value``: one row a (prompt, sample, metric).
+
+        Never a bare mean. A metric that cannot be had (no gold reward, say) is left out whole.
+        """
+
+
+class Report(ABC):
+    """Writes a run's results in one form."""
+
+    title: ClassVar[str]
+
+    @abstractmethod
+    def write(self, results: Any, to: Path) -> list[Path]:
+        """Write under ``to`` and return the files written. ``results`` is ``bakeoff.reports.frame.Results``."""

@@ -1,0 +1,123 @@
+"""Measuring a policy: sample once on held-out prompts, score those samples, hand them to every evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bakeoff.contracts import EvalContext, Evaluator, Judge, Score, Task
+from bakeoff.errors import PluginFailure
+from bakeoff.rollout import Sequences, end_ids, sample, score, uniforms
+from bakeoff.rows import Tokenised
+from bakeoff.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from bakeoff.roles import Role, RoleModel
+
+STORED = ["prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
+SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
+
+
+def draw_samples(
+    roles: RoleModel,
+    role: Role,
+    rows: Sequence[Tokenised],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    seed: int,
+    samples: int,
+    max_new_tokens: int,
+    batch: int,
+) -> pd.DataFrame:
+    """Sample ``samples`` completions a row under ``role``; the columns of ``EvalContext.samples`` and the ids.
+
+    The draws depend on ``seed``, the row's place and the sample's number alone: policies of one seed are
+    sampled with common random numbers, so an unchanged policy gives unchanged text.
+    """
+    records = []
+    ends = end_ids(roles, tokenizer)
+    for number in range(samples):
+        draws = uniforms(derive_seed(seed, "evaluation", number), len(rows), max_new_tokens)
+        with roles.use(role):
+            drawn = sample(
+                roles, [row.prompt_ids for row in rows], draws, eos=ends, pad=tokenizer.pad_token_id, batch=batch
+            )
+        texts = tokenizer.batch_decode(drawn.ids, skip_special_tokens=True)
+        for row, ids, ended, text in zip(rows, drawn.ids, drawn.ended_eos, texts, strict=True):
+            records.append(
+                {
+                    "prompt_id": row.row["id"],
+                    "sample": number,
+                    "prompt": row.prompt,
+                    "completion": text,
+                    "n_tokens": len(ids),
+                    "ended_eos": ended,
+                    "truncated": not ended,
+                    "prompt_ids": row.prompt_ids,
+                    "completion_ids": ids,
+                }
+            )
+    return pd.DataFrame.from_records(records)
+
+
+def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) -> pd.DataFrame:
+    """Score the samples under policy and reference; adds the ``token_*`` lists of ``EvalContext.samples``."""
+    columns: dict[str, list[list[float]]] = {name: [] for name in SUMS.values()}
+    for start in range(0, len(frame), batch):
+        part = frame.iloc[start : start + batch]
+        sequences = Sequences.pack(
+            part["prompt_ids"].tolist(), part["completion_ids"].tolist(), pad=pad, device=roles.device
+        )
+        scores = score(roles, sequences, batch=batch)
+        lengths = part["n_tokens"].tolist()
+        for name, values in zip(columns, (scores.logps, scores.reference_logps, scores.kl), strict=True):
+            columns[name] += [row[:length] for row, length in zip(values.tolist(), lengths, strict=True)]
+    return frame.assign(**columns)
+
+
+def evaluate(
+    evaluators: Sequence[Evaluator],
+    rows: Sequence[Tokenised],
+    samples: pd.DataFrame,
+    reference_samples: pd.DataFrame,
+    *,
+    task: Task,
+    train_reward: Score | None,
+    gold: Score | None,
+    judge: Judge,
+    fraction: float,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
+
+    A number that is not finite fails the cell: it would vanish in a mean.
+    """
+    known = {row.row["id"] for row in rows}
+    context = EvalContext(
+        rows=[row.row for row in rows],
+        samples=samples,
+        reference_samples=reference_samples[reference_samples["prompt_id"].isin(known)],
+        task=task,
+        train_reward=train_reward,
+        gold=gold,
+        judge=judge,
+    )
+    frames = []
+    for evaluator in evaluators:
+        try:
+            frame = evaluator.score(context)
+        except Exception as error:
+            raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
+        frames.append(frame[["prompt_id", "sample", "metric", "value"]])
+    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if not scores["value"].astype(float).abs().lt(float("inf")).all():
+        broken = scores.loc[~scores["value"].astype(float).abs().lt(float("inf")), "metric"].unique()
+        raise FloatingPointError(f"not finite: {', '.join(broken)}")
+    scores.insert(2, "fraction", fraction)
+    stored: dict[str, Any] = {
+        name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns
+    }
+    return scores, samples.assign(fraction=fraction)[STORED].assign(**stored)

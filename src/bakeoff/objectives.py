@@ -1,0 +1,150 @@
+"""The mathematics of on-policy algorithms: pure functions on tensors, no model.
+
+B sequences of C completion tokens; ``mask`` (B, C) is 1 on the tokens that count. Everything is fp32 and 0
+where the mask is 0. Log-probabilities and KL are in nats.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# -------------------------------------------------------------------------------------------- KL
+
+
+def kl_k1(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """log pi - log ref of sampled tokens: unbiased for KL(pi || ref), can be negative.
+
+    Estimators k1, k2 and k3 are J. Schulman's ("Approximating KL Divergence", 2020).
+    """
+    return logps - reference_logps
+
+
+def kl_k2(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """(log pi - log ref)^2 / 2: never negative, biased; its gradient is that of k1 in the reward."""
+    return 0.5 * (logps - reference_logps) ** 2
+
+
+def kl_k3(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """ref/pi - 1 - log(ref/pi): unbiased and never negative. The penalty of GRPO (arXiv:2402.03300, Eq. 4)."""
+    log_ratio = reference_logps - logps
+    return log_ratio.exp() - log_ratio - 1
+
+
+# --------------------------------------------------------------------------------------- rewards
+
+
+def shape_rewards(scores: Tensor, kl: Tensor, mask: Tensor, *, beta: float) -> Tensor:
+    """Per-token rewards (B, C): -beta * kl everywhere, plus ``scores`` (B,) on the last token.
+
+    The reward of RLHF with PPO (Ziegler et al. 2019, arXiv:1909.08593, Eq. 2). Sums over tokens to
+    score - beta * sum(kl). A row without tokens gets nothing.
+    """
+    last = mask.sum(1).long() - 1
+    rewards = -beta * kl * mask
+    rows = (last >= 0).nonzero().squeeze(1)
+    rewards[rows, last[rows]] += scores[rows]
+    return rewards
+
+
+# ------------------------------------------------------------------------------------ advantages
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, gae_lambda: float) -> Tensor:
+    """Advantages by Generalized Advantage Estimation (arXiv:1506.02438, Eq. 16), (B, C).
+
+    ``values`` are of the state before each token; after the last token the value is 0 (the episode ends, also
+    where it was cut at the length limit). gae_lambda = 1 gives return - value, 0 the one-step TD error.
+    """
+    advantages = torch.zeros_like(rewards)
+    following = torch.zeros_like(rewards[:, 0])
+    next_value = torch.zeros_like(following)
+    for t in reversed(range(rewards.shape[1])):
+        valid = mask[:, t]
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        following = (delta + gamma * gae_lambda * following) * valid
+        advantages[:, t] = following
+        next_value = values[:, t] * valid
+    return advantages
+
+
+def group_advantages(rewards: Tensor, group: int, *, scale: bool = True, eps: float = 1e-4) -> Tensor:
+    """Reward minus the mean of its group and, with ``scale``, over its standard deviation; (B,).
+
+    GRPO (arXiv:2402.03300, §4.1.2); ``scale=False`` is Dr. GRPO's (arXiv:2503.20783). Rows of one prompt are
+    consecutive. The standard deviation is the unbiased one; a group of equal rewards gets zeros.
+    """
+    grouped = rewards.view(-1, group)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    if scale and group > 1:
+        centred = centred / (grouped.std(1, keepdim=True) + eps)
+    return centred.reshape(-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that count; a scalar. 0 when none does."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def masked_whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
+    """Scale to unit (unbiased) variance over the tokens that count; to zero mean unless ``shift_mean`` is False."""
+    mean = masked_mean(values, mask)
+    count = mask.sum()
+    variance = masked_mean((values - mean) ** 2, mask) * count / (count - 1).clamp(min=1)
+    whitened = (values - mean) * torch.rsqrt(variance + eps)
+    return (whitened if shift_mean else whitened + mean) * mask
+
+
+# ---------------------------------------------------------------------------------------- losses
+
+
+def ratio(logps: Tensor, old_logps: Tensor) -> Tensor:
+    """pi / pi_old per token; the log-ratio is clamped to +-20 so that one token cannot overflow."""
+    return (logps - old_logps).clamp(-20.0, 20.0).exp()
+
+
+def clipped_policy_loss(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
+) -> Tensor:
+    """PPO's pessimistic clipped surrogate (arXiv:1707.06347, Eq. 7), negated, per token (B, C).
+
+    The gradient is zero where A > 0 and the ratio passed 1 + clip_high, and where A < 0 and it fell below
+    1 - clip_low.
+    """
+    r = ratio(logps, old_logps)
+    return torch.maximum(-advantages * r, -advantages * r.clamp(1 - clip_low, 1 + clip_high))
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
+    """Half the squared error, the larger of clipped and unclipped, per token (B, C).
+
+    As in OpenAI's PPO implementation; the value may move by ``clip`` from the rollout's. Never below the
+    unclipped loss.
+    """
+    clipped = old_values + (values - old_values).clamp(-clip, clip)
+    return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
+
+
+def clip_fraction(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float
+) -> Tensor:
+    """Share of tokens whose gradient the clip removed; a scalar."""
+    r = ratio(logps, old_logps)
+    clipped = ((advantages > 0) & (r > 1 + clip_high)) | ((advantages < 0) & (r < 1 - clip_low))
+    return masked_mean(clipped.float(), mask)
+
+
+class AdaptiveKL:
+    """Ziegler's controller (arXiv:1909.08593, §2.2): beta follows the KL of a sequence to ``target`` nats.
+
+    ``beta *= 1 + clip(kl / target - 1, -0.2, 0.2) * n / horizon`` after n sequences; kl is the sum over a
+    sequence, not a mean over tokens.
+    """
+
+    def __init__(self, beta: float, target: float, horizon: int) -> None:
+        self.beta, self.target, self.horizon = beta, target, horizon
+
+    def update(self, kl: float, sequences: int) -> None:
+        """Move beta after ``sequences`` sequences of mean KL ``kl`` nats."""
+        error = min(0.2, max(-0.2, kl / self.target - 1))
+        self.beta *= 1 + error * sequences / self.horizon

@@ -1,0 +1,92 @@
+"""What a cell needs and should cost, before any model is loaded. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bakeoff import models, registry
+from bakeoff.environment import cores, gpus
+from bakeoff.errors import ModelError
+from bakeoff.setup import task_and_data
+from bakeoff.spec import CellSpec
+
+BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.52}
+FLOPS_PER_SECOND = {"gpu": 5e13, "core": 7e10}
+"""What small batches reach, roughly: a current GPU, one core of a current server CPU in bf16."""
+PROCESS_BYTES = 1.2e9
+"""A Python process with torch, transformers and trl imported, and its allocator's slack."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Wall-clock ``seconds`` and peak ``bytes`` of a cell, and what the guess rests on."""
+
+    seconds: float
+    bytes: float
+    basis: str
+
+
+def incompatible(cell: CellSpec) -> str | None:
+    """Why the cell cannot run, or None: what the algorithm consumes that the task neither has nor yields.
+
+    A reward yields demonstrations and pairs (samples, ranked); pairs yield a reward (a reward model).
+    """
+    task, data = task_and_data(cell.task)
+    names = [cell.algorithm.name] + ([cell.warm_start.algorithm.name] if cell.warm_start else [])
+    has = set(data.provides)
+    if has & {"reward"} or task.gold_metric is not None:
+        has |= {"demonstrations", "preferences"}
+    if "preferences" in has:
+        has |= {"reward"}
+    for name in names:
+        missing = registry.load("algorithm", name).consumes - has
+        if missing:
+            return (
+                f"{name} trains on {', '.join(sorted(missing))}, which task '{cell.task.label}' neither has nor "
+                f"yields (it has {', '.join(sorted(data.provides))})"
+            )
+    return None
+
+
+def estimate(cell: CellSpec) -> Estimate:
+    """A rough price from the model's shape and the budget; past cells of a run are the better guess."""
+    weights = _weights(cell)
+    rate = FLOPS_PER_SECOND["gpu"] if gpus() else FLOPS_PER_SECOND["core"] * cores()
+    task, _ = task_and_data(cell.task)
+    tokens = task.settings.max_new_tokens + min(32, task.settings.max_prompt_tokens)
+    limits = cell.budget.limits()
+    # 32 sequences a step, generated, scored and trained on: 2 + 2 + 4 FLOPs a weight and token.
+    guesses = {
+        "seconds": limits.get("seconds"),
+        "flops": limits["flops"] / rate if "flops" in limits else None,
+        "steps": limits["steps"] * 32 * tokens * 8 * weights / rate if "steps" in limits else None,
+        "prompts": limits["prompts"] * 4 * tokens * 8 * weights / rate if "prompts" in limits else None,
+        "tokens_trained": limits["tokens_trained"] * 8 * weights / rate if "tokens_trained" in limits else None,
+        "tokens_generated": limits["tokens_generated"] * 8 * weights / rate if "tokens_generated" in limits else None,
+    }
+    train = min((guess for guess in guesses.values() if guess is not None), default=0.0)
+    if not registry.load("algorithm", cell.algorithm.name).trains:
+        train = 0.0
+    measured = (
+        cell.evaluation.prompts * cell.evaluation.samples + cell.evaluation.probes * cell.evaluation.probe_prompts
+    )
+    seconds = 6.0 + train + measured * tokens * 6 * weights / rate
+    trainable = 0.04 * weights * 12 * 2
+    activations = 64 * tokens * weights**0.5 * 200
+    size = PROCESS_BYTES + weights * BYTES_PER_WEIGHT[cell.model.precision] + trainable + activations
+    return Estimate(seconds, size, "a guess from the model's size and the budget" if weights else "no model size known")
+
+
+def _weights(cell: CellSpec) -> float:
+    """The number of weights: from the config, else from the size of the GGUF file at 4.5 bits a weight."""
+    try:
+        config = models.read_config(cell.model)
+        source = models.locate(cell.model)
+    except ModelError:
+        return 0.0
+    if config:
+        hidden, layers = config.get("hidden_size") or config.get("n_embd", 0), config.get("num_hidden_layers") or 0
+        layers = layers or config.get("n_layer", 0)
+        inner = config.get("intermediate_size") or 4 * hidden
+        return float(layers * (4 * hidden**2 + 3 * hidden * inner) + config.get("vocab_size", 0) * hidden)
+    return source.gguf.stat().st_size * 8 / 4.5 if source.gguf is not None else 0.0

@@ -1,0 +1,287 @@
+"""Names to plugins by entry point: late loading, clear complaints, nothing special-cased for built-ins.
+
+A plugin is found through the entry-point group of its kind (``bakeoff.algorithms``, ``bakeoff.tasks``,
+``bakeoff.evaluators``, ``bakeoff.judges``, ``bakeoff.reports``). Listing names reads metadata only; a
+module is imported when its name is asked for, so one broken plugin never hides the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from pydantic_core import PydanticUndefined
+
+from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Report, Task
+from bakeoff.errors import PluginError
+
+Kind = Literal["algorithm", "task", "evaluator", "judge", "report"]
+
+BASES: dict[Kind, type] = {
+    "algorithm": Algorithm,
+    "task": Task,
+    "evaluator": Evaluator,
+    "judge": Judge,
+    "report": Report,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a plugin, as its class declares it. ``default`` is None when ``required``."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """What can be said of an installed plugin; ``error`` says why it cannot be used, if so."""
+
+    name: str
+    kind: Kind
+    distribution: str
+    version: str
+    value: str
+    """The entry point's target, ``module:Class``."""
+    title: str = ""
+    paper: str = ""
+    settings: tuple[Setting, ...] = field(default=())
+    error: str | None = None
+
+
+def names(kind: Kind) -> list[str]:
+    """Names of the installed plugins of this kind, sorted. Imports none of them."""
+    return sorted({point.name for point in _points(kind)})
+
+
+@overload
+def load(kind: Literal["algorithm"], name: str) -> type[Algorithm]: ...
+@overload
+def load(kind: Literal["task"], name: str) -> type[Task]: ...
+@overload
+def load(kind: Literal["evaluator"], name: str) -> type[Evaluator]: ...
+@overload
+def load(kind: Literal["judge"], name: str) -> type[Judge]: ...
+@overload
+def load(kind: Literal["report"], name: str) -> type[Report]: ...
+@overload
+def load(kind: Kind, name: str) -> type[Any]: ...
+def load(kind: Kind, name: str) -> type[Any]:
+    """The plugin class of this name.
+
+    Raises ``PluginError`` when no plugin or more than one has the name, when its import fails, or
+    when what it names is not a usable subclass of the kind's base class.
+    """
+    return _checked(kind, _find(kind, name))
+
+
+def describe(kind: Kind, name: str) -> PluginInfo:
+    """What the plugin of this name is. One that cannot be used says why in ``error`` instead of raising.
+
+    Raises ``PluginError`` when no plugin has the name.
+    """
+    claims = _claims(kind, name)
+    first = claims[0]
+    info = PluginInfo(name, kind, *_distribution(first), first.value)
+    try:
+        plugin = load(kind, name)
+    except PluginError as error:
+        return PluginInfo(name, kind, info.distribution, info.version, info.value, error=str(error))
+    return PluginInfo(
+        name,
+        kind,
+        info.distribution,
+        info.version,
+        info.value,
+        title=plugin.title,
+        paper=getattr(plugin, "paper", ""),
+        settings=_settings(plugin),
+    )
+
+
+def source_hash(plugin: type) -> str:
+    """sha256 over the plugin's source: its module, the siblings that it imports, its distribution's version.
+
+    Siblings are modules reached by relative import, directly or through one another: an advantage
+    function in a shared file changes the result as much as the class that calls it.
+
+    Raises ``PluginError`` when the class has no source file (defined at a prompt or in a notebook).
+    """
+    digest = hashlib.sha256(_version_of(plugin.__module__).encode())
+    for path in sorted(_source_files(plugin)):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that are spelled like this one, best first."""
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+
+
+# --------------------------------------------------------------------------- finding entry points
+
+
+def _points(kind: Kind) -> list[EntryPoint]:
+    return _scan(f"bakeoff.{kind}s", tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=16)
+def _scan(group: str, path: tuple[str, ...]) -> list[EntryPoint]:
+    """The group's entry points. Reading every distribution's metadata is slow: once for each ``sys.path``."""
+    return list(importlib.metadata.entry_points(group=group))
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("(unknown)", "")
+
+
+def _claims(kind: Kind, name: str) -> list[EntryPoint]:
+    """Every entry point of this name, more than one where distributions collide."""
+    claims = [point for point in _points(kind) if point.name == name]
+    if not claims:
+        raise PluginError(f"no {kind} is called {name!r}.{_close(kind, name)}", fix=_installed(kind))
+    return claims
+
+
+def _find(kind: Kind, name: str) -> EntryPoint:
+    claims = _claims(kind, name)
+    if len(claims) > 1:
+        who = " and ".join(f"{_distribution(point)[0]} ({point.value})" for point in claims)
+        raise PluginError(
+            f"{kind} {name!r} is claimed by {len(claims)} distributions: {who}.",
+            fix="Uninstall all but one of them, or rename an entry point.",
+        )
+    return claims[0]
+
+
+def _close(kind: Kind, name: str) -> str:
+    """Names like the wrong one, each with its full title: 'gpro' and 'grpo' differ by one slip."""
+    close = nearest(name, names(kind))
+    if not close:
+        return ""
+    told = [f"{near!r} ({title})" if (title := describe(kind, near).title) else repr(near) for near in close]
+    return f" Did you mean {told[0]}?" if len(told) == 1 else f" Names like it: {', '.join(told)}."
+
+
+def _installed(kind: Kind) -> str:
+    return (
+        f"Installed: {', '.join(names(kind)) or 'none'}. An entry point that was added since "
+        "the last install is seen after installing again (`pip install -e .`)."
+    )
+
+
+# ------------------------------------------------------------------------------- loading one
+
+
+def _checked(kind: Kind, point: EntryPoint) -> type[Any]:
+    """Import what the entry point names and check that it keeps the contract of its kind."""
+    who = f"{kind} {point.name!r} of {_distribution(point)[0]} ({point.value})"
+    try:
+        plugin = point.load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{who} cannot be imported: {type(error).__name__}: {error}", fix=_mend(point, error)
+        ) from error
+    base = BASES[kind]
+    wrong = ""
+    settings = getattr(plugin, "Settings", PluginSettings)
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        wrong = f"is not a subclass of bakeoff.contracts.{base.__name__}"
+    elif inspect.isabstract(plugin):
+        wrong = f"does not define {', '.join(sorted(getattr(plugin, '__abstractmethods__', ())))}()"
+    elif not isinstance(getattr(plugin, "title", None), str):
+        wrong = "has no `title`"
+    elif not (isinstance(settings, type) and issubclass(settings, PluginSettings)):
+        wrong = "has a `Settings` that is not a subclass of bakeoff.contracts.PluginSettings"
+    elif taken := sorted({"name", "label"} & set(settings.model_fields)):
+        wrong = f"has a setting called {taken[0]!r}, which a matrix file uses for itself"
+    if wrong:
+        raise PluginError(f"{who} {wrong}.", fix="Mend the plugin or its entry point; see CONTRIBUTING.md.")
+    return plugin
+
+
+def _mend(point: EntryPoint, error: BaseException) -> str:
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing and missing.split(".")[0] != _package(point):
+        return f"Install {missing.split('.')[0]!r}, which the plugin needs."
+    return f"Mend or uninstall {_distribution(point)[0]}; every other plugin still works."
+
+
+def _settings(plugin: type[Any]) -> tuple[Setting, ...]:
+    if not hasattr(plugin, "Settings"):
+        return ()
+    return tuple(
+        Setting(
+            name,
+            getattr(info.annotation, "__name__", "") if isinstance(info.annotation, type) else _plain_type(info),
+            None if info.default is PydanticUndefined else info.get_default(call_default_factory=True),
+            info.is_required(),
+            " ".join((info.description or "").split()),
+        )
+        for name, info in plugin.Settings.model_fields.items()
+    )
+
+
+def _plain_type(info: Any) -> str:
+    return str(info.annotation).replace("typing.", "").replace("pathlib.", "")
+
+
+# ------------------------------------------------------------------------------ source of one
+
+
+def _version_of(module: str) -> str:
+    """Version of the distribution whose entry points name this module's package, or empty."""
+    package = module.partition(".")[0]
+    points = (point for kind in BASES for point in _points(kind))
+    return next((_distribution(point)[1] for point in points if _package(point) == package), "")
+
+
+def _package(point: EntryPoint) -> str:
+    return point.value.split(":")[0].split(".")[0]
+
+
+def _source_files(plugin: type) -> set[Path]:
+    found: set[Path] = set()
+    waiting = [plugin.__module__]
+    while waiting:
+        module = waiting.pop()
+        spec = importlib.util.find_spec(module) if module != "__main__" else None
+        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+            if module == plugin.__module__:
+                raise PluginError(
+                    f"{plugin.__qualname__} has no source file, so results cannot be tied to its code.",
+                    fix="Define the plugin in a module of an installed package.",
+                )
+            continue
+        path = Path(spec.origin)
+        if path not in found:
+            found.add(path)
+            package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+            waiting.extend(_siblings(path, package))
+    return found
+
+
+def _siblings(path: Path, package: str) -> Iterable[str]:
+    """Modules that this file imports relatively, as absolute names; a name may turn out not to be a module."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
+            if node.module:
+                yield f"{base}.{node.module}"
+            else:
+                yield from (f"{base}.{alias.name}" for alias in node.names)

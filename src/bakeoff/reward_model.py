@@ -1,0 +1,139 @@
+"""A reward model from preference pairs, as a role on the shared base: LoRA adapter and fp32 scalar head.
+
+Bradley-Terry (Ouyang et al. 2022, arXiv:2203.02155, Eq. 1): -log sigmoid(r_chosen - r_rejected). The reward is read
+at the completion's last token, by an index from lengths. Rewards are exported with mean 0 and standard deviation 1
+over the training completions, so that a KL weight means the same for every reward model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bakeoff.contracts import Row
+from bakeoff.optim import MasterAdamW
+from bakeoff.rollout import Sequences, eval_mode
+from bakeoff.rows import Tokenised, tokenise_row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from bakeoff.roles import RoleModel
+    from bakeoff.spec import PreparationSpec
+
+
+class RewardModel:
+    """Scores completions with the role "reward" of ``roles``."""
+
+    def __init__(self, roles: RoleModel, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int) -> None:
+        self.roles = roles
+        self.tokenizer = tokenizer
+        self.max_new_tokens = max_new_tokens
+        self.mean, self.std = 0.0, 1.0
+        self.facts: dict[str, Any] = {}
+        if not roles.has("reward"):
+            roles.add("reward")
+
+    def _raw(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Tensor:
+        """Unnormalised rewards (B,) under the active role "reward"."""
+        pad = self.tokenizer.pad_token_id
+        sequences = Sequences.pack(prompts, completions, pad=pad, device=self.roles.device)
+        hidden = self.roles.hidden(sequences.input_ids, sequences.attention_mask)
+        last = sequences.prompt_ids.shape[1] - 1 + sequences.completion_mask.sum(1)
+        return self.roles.head_output("reward", hidden[torch.arange(len(sequences), device=hidden.device), last])
+
+    @torch.no_grad()
+    def rewards(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, batch: int = 64
+    ) -> list[float]:
+        """Normalised rewards of token ids."""
+        values: list[float] = []
+        with eval_mode(self.roles.model), self.roles.use("reward"):
+            for start in range(0, len(prompts), batch):
+                part = slice(start, start + batch)
+                values += ((self._raw(prompts[part], completions[part]) - self.mean) / self.std).tolist()
+        return values
+
+    def score(self, rows: Sequence[Row], completions: Sequence[str]) -> list[float]:
+        """Normalised rewards of text; a completion that was cut off at the length limit stays without EOS."""
+        prompts, ids = [], []
+        for row, completion in zip(rows, completions, strict=True):
+            tokenised = tokenise_row({**row, "completion": completion}, self.tokenizer)
+            prompts.append(tokenised.prompt_ids)
+            ids.append(list(tokenised.completions["completion"])[: self.max_new_tokens])
+        return self.rewards(prompts, ids)
+
+    def fit(self, train: Sequence[Tokenised], test: Sequence[Tokenised], spec: PreparationSpec, *, seed: int) -> None:
+        """Train on the pairs of ``train``; ``facts`` then has the pair accuracy on ``test``."""
+        pairs = [row for row in train if "chosen" in row.completions]
+        self.roles.trained.add("reward")
+        self.roles.refresh()
+        optimizer = MasterAdamW(self.roles.parameters("reward"), lr=spec.reward_model_learning_rate)
+        generator = torch.Generator().manual_seed(seed)
+        order: list[int] = []
+        with self.roles.use("reward"):
+            for step in range(spec.reward_model_steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = spec.reward_model_learning_rate * (1 - step / spec.reward_model_steps)
+                while len(order) < spec.reward_model_batch:
+                    order += torch.randperm(len(pairs), generator=generator).tolist()
+                chosen_rows = [pairs[index] for index in order[: spec.reward_model_batch]]
+                order = order[spec.reward_model_batch :]
+                loss = -F.logsigmoid(self._margins(chosen_rows)).mean()
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(f"the reward model's loss is {loss.item()} at step {step}")
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.roles.parameters("reward"), 1.0)
+                optimizer.step()
+        self.roles.trained.discard("reward")
+        self.roles.refresh()
+        self._normalise(pairs[: 4 * 64])
+        held_out = [row for row in test if "chosen" in row.completions][:256]
+        self.facts |= {"train_pairs": len(pairs), "test_pairs": len(held_out), "loss": loss.item()}
+        if held_out:
+            self.facts["pair_accuracy"] = sum(gap > 0 for gap in self._gaps(held_out)) / len(held_out)
+
+    def _margins(self, rows: Sequence[Tokenised]) -> Tensor:
+        prompts = [row.prompt_ids for row in rows]
+        both = [row.completions["chosen"] for row in rows] + [row.completions["rejected"] for row in rows]
+        chosen, rejected = self._raw(prompts + prompts, both).chunk(2)
+        return chosen - rejected
+
+    def _gaps(self, rows: Sequence[Tokenised]) -> list[float]:
+        prompts = [row.prompt_ids for row in rows]
+        chosen = self.rewards(prompts, [row.completions["chosen"] for row in rows])
+        rejected = self.rewards(prompts, [row.completions["rejected"] for row in rows])
+        return [a - b for a, b in zip(chosen, rejected, strict=True)]
+
+    def _normalise(self, rows: Sequence[Tokenised]) -> None:
+        prompts = [row.prompt_ids for row in rows]
+        both = [row.completions["chosen"] for row in rows] + [row.completions["rejected"] for row in rows]
+        raw = torch.tensor(self.rewards(prompts + prompts, both))
+        self.mean, self.std = raw.mean().item(), max(raw.std().item(), 1e-6)
+
+    def save(self, folder: Path) -> None:
+        """Adapter and head as safetensors, normalisation and facts as JSON."""
+        from safetensors.torch import save_file
+
+        tensors = {str(i): p.data.contiguous() for i, p in enumerate(self.roles.parameters("reward"))}
+        save_file(tensors, folder / "reward.safetensors")
+        fields = {"mean": self.mean, "std": self.std, "facts": self.facts}
+        (folder / "reward.json").write_text(json.dumps(fields))
+
+    def restore(self, folder: Path) -> None:
+        """What ``save`` wrote."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(folder / "reward.safetensors")
+        with torch.no_grad():
+            for index, parameter in enumerate(self.roles.parameters("reward")):
+                parameter.copy_(tensors[str(index)])
+        fields = json.loads((folder / "reward.json").read_text())
+        self.mean, self.std, self.facts = fields["mean"], fields["std"], fields["facts"]

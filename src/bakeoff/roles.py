@@ -1,0 +1,178 @@
+"""One base, several adapters: policy, reference, value and reward are roles of a single model.
+
+The base is frozen and held once. A role is a LoRA adapter on it (the reference may be the base itself, its
+adapters off) and, for value and reward, a small fp32 head of its own. Switching copies nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bakeoff.errors import RoleError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from bakeoff.budget import Meter
+
+Role = Literal["policy", "reference", "value", "reward"]
+
+ADAPTERS: dict[str, str] = {"policy": "default", "reference": "ref", "value": "value", "reward": "reward"}
+"""Role to adapter. "default" is peft's name for a model's only adapter, "ref" TRL's for a frozen copy."""
+
+
+class _Pending:
+    """Lives as long as an autograd graph; ``done`` once its backward pass has begun."""
+
+    done = False
+
+
+class RoleModel:
+    """A ``PeftModel`` seen by role.
+
+    ``trained`` are the roles whose parameters an optimizer holds; their ``requires_grad`` survives a switch
+    (peft's ``set_adapter`` clears it on all but the active adapter, and they would silently not train).
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self.model = model
+        self.heads = nn.ModuleDict()
+        self.active: Role = "policy"
+        self.trained: set[str] = {"policy"}
+        self.meter: Meter | None = None
+        self._graphs: weakref.WeakSet[_Pending] = weakref.WeakSet()
+        self.backbone.register_forward_hook(self._watch)
+
+    # ------------------------------------------------------------------------------ the model's parts
+
+    @property
+    def causal_lm(self) -> Any:
+        """The transformers model with its language-model head, LoRA layers inside."""
+        return self.model.get_base_model()
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The transformer without the language-model head; gives hidden states (B, T, H)."""
+        return self.causal_lm.base_model
+
+    @property
+    def lm_head(self) -> nn.Module:
+        return self.causal_lm.get_output_embeddings()
+
+    @property
+    def device(self) -> torch.device:
+        return self.causal_lm.get_input_embeddings().weight.device
+
+    # -------------------------------------------------------------------------------------- adapters
+
+    def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False) -> None:
+        """Add ``role``'s adapter: fresh (B = 0) or a copy of another's, with a zero fp32 head for value and reward."""
+        adapter = ADAPTERS[role]
+        self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
+        policy_marker = f".{ADAPTERS['policy']}."
+        own = dict(self.model.named_parameters())
+        dtype = next(p.dtype for name, p in own.items() if "lora_" in name and policy_marker in name)
+        for name, parameter in own.items():
+            if f".{adapter}." not in name:
+                continue
+            parameter.data = parameter.data.to(dtype)
+            if copy_of is not None:
+                parameter.data.copy_(own[name.replace(f".{adapter}.", f".{ADAPTERS[copy_of]}.")].data)
+        if role in ("value", "reward"):
+            head = nn.Linear(self.causal_lm.config.get_text_config().hidden_size, 1, device=self.device)
+            source = self.heads[copy_of] if copy_of is not None and copy_of in self.heads else None
+            with torch.no_grad():
+                head.weight.copy_(source.weight) if source is not None else head.weight.zero_()
+                head.bias.copy_(source.bias) if source is not None else head.bias.zero_()
+            self.heads[role] = head
+        if train:
+            self.trained.add(role)
+        self.refresh()
+
+    def has(self, role: Role) -> bool:
+        """Whether ``role`` has an adapter of its own; without one, the reference is the base."""
+        return ADAPTERS[role] in self.model.peft_config
+
+    def parameters(self, role: Role) -> list[nn.Parameter]:
+        """The adapter's parameters and, where it has one, the head's."""
+        marker = f".{ADAPTERS[role]}."
+        adapter = [p for name, p in self.model.named_parameters() if "lora_" in name and marker in name]
+        return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
+
+    # ------------------------------------------------------------------------------------- switching
+
+    @contextmanager
+    def use(self, role: Role) -> Iterator[None]:
+        """Run as ``role``; the former role is back afterwards, whatever happens.
+
+        Raises ``RoleError`` while a gradient-checkpointed graph waits for its backward pass: recomputation
+        would run with the new role's adapter and give wrong gradients without any error.
+        """
+        former = self.active
+        if role != former:
+            self._refuse_pending(role)
+            self._switch(role)
+        try:
+            yield
+        finally:
+            if role != former:
+                self._refuse_pending(former)
+                self._switch(former)
+
+    def refresh(self) -> None:
+        """Set adapters and ``requires_grad`` as the active role needs them, after someone else moved them."""
+        self._switch(self.active)
+
+    def _switch(self, role: Role) -> None:
+        if role == "reference" and not self.has("reference"):
+            self.model.base_model.disable_adapter_layers()
+        else:
+            self.model.base_model.enable_adapter_layers()
+            self.model.set_adapter(ADAPTERS[role])
+        for other, adapter in ADAPTERS.items():
+            if adapter in self.model.peft_config:
+                self.model.base_model.set_requires_grad(adapter, other in self.trained)
+                if other in self.heads:
+                    self.heads[other].requires_grad_(other in self.trained)
+        self.active = role
+
+    def _refuse_pending(self, role: Role) -> None:
+        if any(not graph.done for graph in self._graphs):
+            raise RoleError(
+                f"cannot switch from {self.active} to {role}: a gradient-checkpointed forward pass of {self.active} "
+                "still waits for its backward pass, which would recompute it with the wrong adapter.",
+                fix=f"Call backward() on the {self.active} loss (or drop it) before switching.",
+            )
+
+    def _watch(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        hidden = output[0]
+        if torch.is_grad_enabled() and hidden.requires_grad and self.causal_lm.is_gradient_checkpointing:
+            graph = _Pending()
+            self._graphs.add(graph)
+            # The graph owns the hook and the hook owns `graph`: both go when the graph is dropped.
+            hidden.register_hook(lambda gradient, graph=graph: setattr(graph, "done", True))
+
+    # --------------------------------------------------------------------------------------- forward
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor, **kwargs: Any) -> Tensor:
+        """Last hidden states (B, T, H) under the active role.
+
+        Positions count the attended tokens, so left padding moves nothing in a model with learned positions.
+        """
+        return self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            **kwargs,
+        )[0]
+
+    def head_output(self, role: Role, hidden: Tensor) -> Tensor:
+        """The scalar head of ``role`` in fp32 on hidden states (..., H); returns (...)."""
+        return self.heads[role](hidden.float()).squeeze(-1)

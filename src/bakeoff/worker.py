@@ -1,0 +1,334 @@
+"""One cell in one process: load, stages, train, evaluate, write. Importing this file imports no torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakeoff import models
+from bakeoff.contracts import Algorithm, TrainContext
+from bakeoff.errors import PluginFailure
+from bakeoff.pricing import Estimate, estimate, incompatible
+from bakeoff.setup import Setup, load, make, parity, task_and_data
+from bakeoff.spec import CellSpec, PluginSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bakeoff.budget import Meter
+    from bakeoff.stages import Progress, Stages
+    from bakeoff.store import Store
+
+__all__ = ["PRELOAD", "Estimate", "estimate", "fingerprints", "incompatible", "run_cell"]
+
+PRELOAD = (
+    "torch",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.llama.modeling_llama",
+    "transformers.trainer",
+    "peft",
+    "trl.trainer.sft_trainer",
+    "trl.trainer.dpo_trainer",
+    "trl.trainer.grpo_trainer",
+    "datasets",
+    "pandas",
+    "bakeoff.stages",
+    "bakeoff.evaluation",
+    "bakeoff.on_policy_trainer",
+)
+"""What the fork server imports once, so that each cell's fresh process starts at once."""
+
+
+def fingerprints(cell: CellSpec) -> dict[str, str]:
+    """Hashes of what a cell stands on but does not hold: the model's files and the task's rows."""
+    return {"model": models.fingerprint(cell.model), "data": task_and_data(cell.task)[1].fingerprint}
+
+
+def run_cell(cell: CellSpec, cell_id: str, store: Store, progress: Progress) -> None:
+    """Run the cell and write its files into ``store.partial(cell_id)``; raises when it fails."""
+    _quiet()
+    progress("load", 0.0, "")
+    setup = load(cell)
+    _Run(cell, cell_id, setup, store, progress).run()
+
+
+def _quiet() -> None:
+    """Libraries' notices that no reader of a log can act on."""
+    import logging
+    import warnings
+
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
+
+
+class _Run:
+    """The state of one cell while it runs."""
+
+    def __init__(self, cell: CellSpec, cell_id: str, setup: Setup, store: Store, progress: Progress) -> None:
+        from bakeoff.budget import meter_for
+        from bakeoff.stages import Stages
+
+        self.cell, self.cell_id, self.setup, self.store, self.progress = cell, cell_id, setup, store, progress
+        self.folder = store.partial(cell_id)
+        self.algorithm: Algorithm = make("algorithm", cell.algorithm)
+        self.evaluators = [make("evaluator", spec) for spec in cell.evaluators]
+        self.judge = make("judge", cell.judge)
+        self.stages: Stages = Stages(setup, store, progress)
+        self.meter: Meter = meter_for(cell.budget)
+        self.probes: list[dict[str, Any]] = []
+        self.reference: pd.DataFrame
+
+    def run(self) -> None:
+        """All phases."""
+        self.progress("stages", 0.0, "")
+        self.stages.warm_start(self._train_warm_start)
+        self.stages.reward_model()
+        context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
+        self.reference = self.stages.reference_samples()
+        self._write_cell()
+        if self.algorithm.trains:
+            self._train(context)
+        self.progress("evaluate", 0.0, "")
+        self._measure(1.0)
+        self._write_results()
+
+    # -------------------------------------------------------------------------------------- training
+
+    def _context(self, algorithm: Algorithm, meter: Meter, folder: Path, seed: int) -> TrainContext:
+        """What the algorithm is handed; stages fill in what the task lacks."""
+        setup, needs = self.setup, algorithm.consumes
+        nothing: Any = None
+        return TrainContext(
+            policy=setup.roles.model,
+            roles=setup.roles,
+            tokenizer=setup.tokenizer,
+            prompts=self.stages.prompts() if "prompts" in needs else nothing,
+            demonstrations=self.stages.demonstrations() if "demonstrations" in needs else nothing,
+            preferences=self.stages.preferences() if "preferences" in needs else nothing,
+            reward=self._reward if "reward" in needs else nothing,
+            meter=meter,
+            seed=seed,
+            folder=folder,
+            max_new_tokens=setup.max_new_tokens,
+        )
+
+    def _reward(self, prompts: Any, completions: list[str], **columns: Any) -> list[float]:
+        """The training reward with TRL's signature; the row is found by its id."""
+        assert self.setup.train_reward is not None
+        by_id = self._train_rows
+        return self.setup.train_reward([by_id[name] for name in columns["id"]], completions)
+
+    @property
+    def _train_rows(self) -> dict[str, Mapping[str, Any]]:
+        if not hasattr(self, "_by_id"):
+            self._by_id = {row.row["id"]: row.row for row in self.setup.rows.train}
+        return self._by_id
+
+    def _train_warm_start(self, folder: Path, meter: Meter) -> None:
+        """Train the policy by the warm start's algorithm within its own budget; the stage's meter counts it."""
+        from bakeoff.callbacks import CellCallback
+
+        assert self.cell.warm_start is not None
+        algorithm: Algorithm = make("algorithm", self.cell.warm_start.algorithm)
+        meter.limits = self.cell.warm_start.budget.limits()
+        context = self._context(algorithm, meter, folder / "checkpoints", self.cell.seed)
+        context.callbacks = [
+            CellCallback(
+                context,
+                after_step=lambda: self.progress("stages", min(1.0, meter.fraction), "warm start"),
+                dtype=self.setup.dtype,
+                checkpoint_s=float("inf"),
+                state=dict,
+            )
+        ]
+        algorithm.train(context)
+
+    def _train(self, context: TrainContext) -> None:
+        import torch
+
+        from bakeoff.callbacks import STATE, CellCallback, latest_checkpoint
+
+        context.resume_from = latest_checkpoint(context.folder)
+        if context.resume_from is not None:
+            state = json.loads((context.resume_from / STATE).read_text())
+            self.meter.restore(state["meter"])
+            self.probes = state["probes"]
+        log = self.folder / "training.jsonl"
+        _keep_lines(log, self.meter.steps if context.resume_from else 0)
+        with log.open("a", buffering=1) as stream:
+
+            def record(metrics: Mapping[str, float]) -> None:
+                where = {"step": self.meter.steps, "fraction": self.meter.fraction, "seconds": self.meter.seconds}
+                print(json.dumps({**where, **metrics}), file=stream)
+
+            context.record = record
+            context.on_step = self._after_step
+            context.callbacks = [
+                CellCallback(
+                    context,
+                    after_step=self._after_step,
+                    dtype=self.setup.dtype,
+                    checkpoint_s=self.cell.checkpoint_s,
+                    state=lambda: {"meter": self.meter.state(), "probes": self.probes},
+                )
+            ]
+            torch.manual_seed(context.seed)
+            detach = self.meter.attach(self.setup.roles)
+            self.meter.start()
+            try:
+                self.progress("train", 0.0, "")
+                self.algorithm.train(context)
+            except Exception as error:
+                raise PluginFailure(f"{self.cell.algorithm.name} failed") from error
+            finally:
+                self.meter.stop()
+                detach()
+        self.setup.roles.refresh()
+
+    def _after_step(self) -> None:
+        """Off the clock: show progress, and probe when the next share of the budget is spent."""
+        with self.meter.off():
+            self.progress("train", min(1.0, self.meter.fraction), "")
+            count = self.cell.evaluation.probes
+            due = (len(self.probes) + 1) / (count + 1)
+            if len(self.probes) < count and due <= self.meter.fraction < 1.0:
+                self._measure(round(due, 4))
+
+    # -------------------------------------------------------------------------------------- measuring
+
+    def _measure(self, fraction: float) -> None:
+        """Sample, score, evaluate, and keep the results beside the ledger's state."""
+        import torch
+
+        from bakeoff.evaluation import add_logps, draw_samples, evaluate
+
+        setup, spec = self.setup, self.cell.evaluation
+        rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
+        training = setup.roles.model.training
+        with torch.no_grad():
+            samples = draw_samples(
+                setup.roles,
+                "policy",
+                rows,
+                setup.tokenizer,
+                seed=self.cell.seed,
+                samples=spec.samples,
+                max_new_tokens=setup.max_new_tokens,
+                batch=spec.batch,
+            )
+            if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
+                samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+            scores, stored = evaluate(
+                self.evaluators,
+                rows,
+                samples,
+                self.reference,
+                task=setup.task,
+                train_reward=setup.train_reward,
+                gold=setup.gold,
+                judge=self.judge,
+                fraction=fraction,
+            )
+        setup.roles.model.train(training)
+        self.probes.append({"fraction": fraction, **self.meter.spent()})
+        for name, frame in (("scores", scores), ("samples", stored)):
+            self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
+
+    # ---------------------------------------------------------------------------------------- writing
+
+    def _write_cell(self) -> None:
+        cell, setup = self.cell, self.setup
+        kinds: list[tuple[str, PluginSpec]] = [("evaluator", spec) for spec in cell.evaluators]
+        metrics = [
+            {**asdict(metric), "evaluator": spec.name}
+            for (_, spec), evaluator in zip(kinds, self.evaluators, strict=True)
+            for metric in evaluator.metrics
+        ]
+        fields = {
+            "id": self.cell_id,
+            "model": cell.model.label,
+            "task": cell.task.label,
+            "budget": cell.budget.name,
+            "algorithm": cell.algorithm.label,
+            "algorithm_name": cell.algorithm.name,
+            "title": self.algorithm.title,
+            "paper": self.algorithm.paper,
+            "settings": self.algorithm.settings.model_dump(mode="json"),
+            "seed": cell.seed,
+            "metrics": metrics,
+            "references": dict(setup.data.references),
+            "parity": parity(setup),
+            "data": {
+                "source": setup.data.source,
+                "licence": setup.data.licence,
+                "fingerprint": setup.data.fingerprint,
+                "train_rows": len(setup.rows.train),
+                "test_rows": len(setup.rows.test),
+                "left_out": dict(setup.rows.left_out),
+                "bad_rows": len(setup.data.bad_rows),
+                "bad_row_examples": [asdict(row) for row in setup.data.bad_rows[:20]],
+                "derived": self.stages.derived,
+            },
+            "spec": cell.model_dump(mode="json"),
+        }
+        self.store.write_json(self.folder / "cell.json", fields)
+
+    def _write_results(self) -> None:
+        import pandas as pd
+
+        for name in ("scores", "samples"):
+            parts = [
+                pd.read_parquet(self.folder / "probes" / f"{number}.{name}.parquet")
+                for number in range(1, len(self.probes) + 1)
+            ]
+            self.store.write_frame(self.folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
+        for path in (self.folder / "probes").iterdir():
+            path.unlink()
+        (self.folder / "probes").rmdir()
+        roles = self.setup.roles
+        auxiliary = [role for role in ("value",) if roles.has(role)]  # type: ignore[arg-type]
+        ledger = {
+            "budget": {"name": self.cell.budget.name, "version": self.cell.budget.version}
+            | {"limits": self.cell.budget.limits()},
+            "spent": self.meter.spent(),
+            "roles": {name: asdict(role) for name, role in self.meter.roles.items()},
+            "overshoot": self.meter.overshoot(),
+            "peak_bytes": _peak_bytes(),
+            "trainable": {
+                "policy": sum(p.numel() for p in roles.parameters("policy")),
+                "auxiliary": sum(p.numel() for role in auxiliary for p in roles.parameters(role)),  # type: ignore[arg-type]
+            },
+            "shared": self.stages.shared,
+            "probes": self.probes,
+        }
+        self.store.write_json(self.folder / "ledger.json", ledger)
+        if self.algorithm.trains:
+            roles.model.save_pretrained(self.folder / "adapter", selected_adapters=["default"])
+
+
+def _keep_lines(path: Path, steps: int) -> None:
+    """Drop log lines of steps after the checkpoint: they will be written again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= steps]
+        path.write_text("".join(f"{line}\n" for line in lines if steps))
+
+
+def _peak_bytes() -> int:
+    """The process's peak resident memory, or the GPU's peak where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,175 @@
+"""What is shipped: the wheel's contents, the entry points, the pinned versions, and a stranger's package."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from bakeoff import matrix, registry
+
+ROOT = Path(__file__).parent.parent
+OUTSIDE = Path(__file__).parent / "outside_plugin"
+FAMILIES = ("algorithms", "benchmarks", "evaluators", "reports")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+POINTS = [
+    (group.removeprefix("bakeoff.").removesuffix("s"), name, value)
+    for group, points in PROJECT["entry-points"].items()
+    for name, value in points.items()
+]
+
+
+def python(*arguments: str | Path) -> None:
+    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Names of the files in a wheel that is built from a copy of the tree."""
+    copy = tmp_path_factory.mktemp("tree")
+    for name in ("src", *FAMILIES):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    python("-m", "build", "--wheel", "--no-isolation", "--outdir", copy / "dist", copy)
+    (built,) = (copy / "dist").glob("*.whl")
+    return zipfile.ZipFile(built).namelist()
+
+
+def test_wheel_holds_one_name(wheel):
+    """Installing bakeoff adds `bakeoff` to site-packages and nothing else: no `algorithms`, no `reports`."""
+    names = {name.split("/")[0] for name in wheel if not name.split("/")[0].endswith(".dist-info")}
+    assert names == {"bakeoff"}
+
+
+def test_wheel_holds_every_file(wheel):
+    """Every module, matrix, template and the licence of the tree are in the wheel: none is forgotten."""
+    for folder, packed in (
+        (ROOT / "src" / "bakeoff", "bakeoff"),
+        *((ROOT / name, f"bakeoff/{name}") for name in FAMILIES),
+    ):
+        kept = {".py", ".yaml", ".html", ".css", ".js", ".j2", ".typed"}
+        for path in folder.rglob("*"):
+            if path.suffix in kept or path.name == "py.typed":
+                assert f"{packed}/{path.relative_to(folder).as_posix()}" in wheel
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), POINTS, ids=[f"{kind}-{name}" for kind, name, _ in POINTS])
+def test_entry_point_resolves(kind, name, value):
+    """Each declared plugin has its file with its class in it, and loads as a plugin of its kind."""
+    module, class_name = value.split(":")
+    path = ROOT / f"{module.removeprefix('bakeoff.').replace('.', '/')}.py"
+    classes = [node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
+    assert class_name in classes
+    info = registry.describe(kind, name)
+    assert info.error is None
+    assert info.title
+
+
+def test_installation_is_current():
+    """The installed entry points are those of pyproject.toml; they are frozen until the next `make install`."""
+    installed = {
+        (group.removeprefix("bakeoff.").removesuffix("s"), point.name, point.value)
+        for group in PROJECT["entry-points"]
+        for point in entry_points(group=group)
+        if point.dist is not None and point.dist.name == "bakeoff"
+    }
+    assert installed == set(POINTS)
+
+
+@pytest.mark.parametrize("name", matrix.stock())
+def test_stock_matrix_loads(name):
+    """Every matrix that is shipped is valid, has cells, and says in its first line how to run it."""
+    loaded = matrix.load(name)
+    assert loaded.cells()
+    assert loaded.path.read_text().startswith(f"# bakeoff run {name}\n")
+
+
+def test_constraints_pin_every_dependency():
+    """Each requirement has one exact, public version in constraints.txt, and it is a version that is allowed."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pins = {}
+    for line in lines:
+        match = re.fullmatch(r"([\w.-]+)==([\w.]+)", line)
+        assert match, line
+        pins[canonicalize_name(match[1])] = match[2]
+    extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+# ------------------------------------------------------------------------- a stranger's package
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder into which pip installed the stranger's package, from its source, without the network."""
+    folder = tmp_path_factory.mktemp("outside")
+    shutil.copytree(OUTSIDE, folder / "source")
+    arguments = ["-m", "pip", "install", "--quiet", "--no-index", "--no-build-isolation", "--no-deps", "--target"]
+    python(*arguments, folder / "site", folder / "source")
+    return folder / "site"
+
+
+@pytest.fixture
+def plain_sgd(site, monkeypatch):
+    """The stranger's algorithm, loaded by name as any other."""
+    monkeypatch.syspath_prepend(site)
+    yield registry.load("algorithm", "plain-sgd")
+    sys.modules.pop("plain_sgd", None)
+
+
+def test_stranger_comes_in_by_the_front_door(plain_sgd):
+    """Installing a package is all it takes to be listed, described and named in a matrix."""
+    info = registry.describe("algorithm", "plain-sgd")
+    assert (info.distribution, info.version) == ("bakeoff-plain-sgd", "1.0")
+    assert [setting.name for setting in info.settings] == ["learning_rate"]
+    loaded = matrix.load("smoke", ["algorithms=[{name: plain-sgd, learning_rate: 0.5}]"])
+    (cell,) = loaded.cells()
+    assert cell.algorithm.settings == {"learning_rate": 0.5}
+    assert len(matrix.cell_id(cell, fingerprints={})) == 16
+
+
+def test_stranger_trains(plain_sgd):
+    """Its loop lowers the loss of a toy policy, and stops when the budget says so."""
+    import torch
+
+    class Policy(torch.nn.Module):
+        """Predicts the next of three tokens from this one."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Parameter(torch.zeros(3, 3))
+
+        def forward(self, input_ids, labels):
+            logits = self.table[input_ids[0, :-1]]
+            return SimpleNamespace(loss=torch.nn.functional.cross_entropy(logits, labels[0, 1:]))
+
+    losses: list[float] = []
+    context = SimpleNamespace(
+        policy=Policy(),
+        demonstrations=[{"input_ids": [0, 1, 2], "labels": [-100, 1, 2]}],
+        steps=lambda: iter(range(20)),
+        learning_rate_scale=lambda: 1.0,
+        log=lambda metrics: losses.append(metrics["train/loss"]),
+    )
+    plain_sgd(plain_sgd.Settings(learning_rate=1.0)).train(context)
+    assert len(losses) == 20
+    assert losses[-1] < losses[0] / 2
+
+
+def test_contributing_shows_the_stranger_in_full():
+    """The example in CONTRIBUTING.md is the package that is tested here, word for word."""
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    assert (OUTSIDE / "plain_sgd.py").read_text() in guide

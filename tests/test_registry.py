@@ -1,0 +1,202 @@
+"""The registry, on small distributions that are written to disk and found as any installed one is."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bakeoff import registry
+from bakeoff.contracts import Algorithm
+from bakeoff.errors import PluginError
+
+PLUGIN = '''
+from bakeoff.contracts import Algorithm, PluginSettings
+
+class Foo(Algorithm):
+    title = "{title}"
+    paper = "arXiv:0000.00000"
+
+    class Settings(PluginSettings):
+        beta: float = 0.1
+        """Pull to the reference."""
+        rows: int
+
+    def train(self, context):
+        pass
+'''
+
+
+class Site:
+    """A folder on ``sys.path`` for each distribution that a test installs."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+
+    def install(self, name: str, points: dict[str, str], modules: dict[str, str], version: str = "1.0") -> Path:
+        root = self.folder / f"{name}-{version}"
+        info = root / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        lines = [f"{point} = {value}" for point, value in points.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[bakeoff.algorithms]", *lines, ""]))
+        for path, text in modules.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text)
+        self.monkeypatch.syspath_prepend(root)
+        return root
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Installs small distributions, and forgets their modules afterwards."""
+    before = set(sys.modules)
+    yield Site(tmp_path, monkeypatch)
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def test_listing_imports_nothing(site):
+    """A plugin whose module raises is listed all the same, since a list reads metadata only."""
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": "raise RuntimeError('imported')"})
+    assert "foo" in registry.names("algorithm")
+    assert "foo_plugin" not in sys.modules
+
+
+def test_built_ins_come_through_the_same_door():
+    """The names of pyproject.toml are there, each kind in its own group."""
+    assert {"base", "sft", "dpo", "ppo", "grpo"} <= set(registry.names("algorithm"))
+    assert "gold" in registry.names("judge")
+    assert "gold" not in registry.names("evaluator")
+
+
+def test_load_gives_the_class(site):
+    """The class that the entry point names, ready to be made."""
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo Optimization")})
+    plugin = registry.load("algorithm", "foo")
+    assert issubclass(plugin, Algorithm)
+    assert plugin.title == "Foo Optimization"
+
+
+def test_unknown_name_lists_what_is_installed(site):
+    """One name that is spelled alike is offered with its full title, and the installed ones are listed."""
+    site.install("foo", {"foopo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo Optimization")})
+    with pytest.raises(PluginError) as caught:
+        registry.load("algorithm", "fopo")
+    assert "Did you mean 'foopo' (Foo Optimization)?" in str(caught.value)
+    assert "Installed: " in caught.value.fix
+    assert "foopo" in caught.value.fix
+
+
+def test_two_like_names_are_both_told(site):
+    """Names one slip apart are never chosen between: both are told, each by its title."""
+    site.install("one", {"zrpo": "one_plugin:Foo"}, {"one_plugin.py": PLUGIN.format(title="Group Relative")})
+    site.install("two", {"zpro": "two_plugin:Foo"}, {"two_plugin.py": PLUGIN.format(title="Generalized Preference")})
+    with pytest.raises(PluginError) as caught:
+        registry.load("algorithm", "zppo")
+    assert "Did you mean" not in str(caught.value)
+    assert "'zrpo' (Group Relative)" in str(caught.value)
+    assert "'zpro' (Generalized Preference)" in str(caught.value)
+
+
+def test_collision_names_both_distributions(site):
+    """A name that two distributions claim is an error that names both, and harms no other name."""
+    good = PLUGIN.format(title="Foo")
+    site.install("one", {"foo": "one_plugin:Foo", "bar": "one_plugin:Foo"}, {"one_plugin.py": good})
+    site.install("two", {"foo": "two_plugin:Foo"}, {"two_plugin.py": good})
+    with pytest.raises(PluginError, match=r"claimed by 2 distributions: (one .* and two|two .* and one)"):
+        registry.load("algorithm", "foo")
+    assert "claimed by 2" in (registry.describe("algorithm", "foo").error or "")
+    assert registry.load("algorithm", "bar").title == "Foo"
+
+
+def test_broken_plugin_harms_no_other(site):
+    """A plugin that raises on import names its distribution; its neighbour still loads."""
+    site.install("bad", {"bad": "bad_plugin:Bad"}, {"bad_plugin.py": "raise SystemExit('no licence')"})
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")})
+    with pytest.raises(
+        PluginError, match=r"'bad' of bad \(bad_plugin:Bad\) cannot be imported: SystemExit: no licence"
+    ):
+        registry.load("algorithm", "bad")
+    assert registry.load("algorithm", "foo").title == "Foo"
+    assert registry.describe("algorithm", "bad").distribution == "bad"
+
+
+def test_missing_dependency_is_told(site):
+    """When a plugin's import needs a package that is not there, the mending is to install that package."""
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": "import unheard_of.part"})
+    with pytest.raises(PluginError) as caught:
+        registry.load("algorithm", "foo")
+    assert caught.value.fix == "Install 'unheard_of', which the plugin needs."
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("class Foo: pass", "is not a subclass of bakeoff.contracts.Algorithm"),
+        ("Foo = 3", "is not a subclass"),
+        (PLUGIN.format(title="Foo").replace("def train", "def trian"), r"does not define train\(\)"),
+        (PLUGIN.format(title="Foo").replace("title =", "name ="), "has no `title`"),
+        (PLUGIN.format(title="Foo").replace("beta:", "label:"), "has a setting called 'label'"),
+        (
+            PLUGIN.format(title="Foo").replace("Settings(PluginSettings)", "Settings"),
+            "not a subclass of .*PluginSettings",
+        ),
+    ],
+)
+def test_contract_is_checked(site, source, told):
+    """What an entry point names must keep the contract of its kind, or the message says where it does not."""
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source})
+    with pytest.raises(PluginError, match=told):
+        registry.load("algorithm", "foo")
+
+
+def test_describe_tells_settings(site):
+    """Title, paper, distribution and each setting with its type, default and documentation."""
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")}, version="2.5")
+    info = registry.describe("algorithm", "foo")
+    assert (info.distribution, info.version, info.value) == ("foo", "2.5", "foo_plugin:Foo")
+    assert (info.title, info.paper, info.error) == ("Foo", "arXiv:0000.00000", None)
+    assert info.settings == (
+        registry.Setting("beta", "float", 0.1, False, "Pull to the reference."),
+        registry.Setting("rows", "int", None, True, ""),
+    )
+
+
+def package(plugin: str = "", shared: str = "", other: str = "") -> dict[str, str]:
+    """The modules of a plugin that imports a sibling, beside a module that it does not import."""
+    return {
+        "foo_pack/__init__.py": "",
+        "foo_pack/foo.py": "from .shared import scale\n" + PLUGIN.format(title="Foo") + plugin,
+        "foo_pack/shared.py": "def scale(): return 1\n" + shared,
+        "foo_pack/other.py": "x = 1\n" + other,
+    }
+
+
+def hash_of(site: Site, modules: dict[str, str], version: str = "1.0") -> str:
+    root = site.install("foo", {"foo": "foo_pack.foo:Foo"}, modules, version)
+    try:
+        return registry.source_hash(registry.load("algorithm", "foo"))
+    finally:
+        site.monkeypatch.undo()
+        for name in ("foo_pack", "foo_pack.foo", "foo_pack.shared"):
+            sys.modules.pop(name, None)
+        root.rename(root.with_name(f"{root.name}-{len(list(site.folder.iterdir()))}"))
+
+
+def test_source_hash_follows_what_the_plugin_runs(site):
+    """The plugin's file, a sibling that it imports and the version count; other modules do not."""
+    base = hash_of(site, package())
+    assert hash_of(site, package()) == base
+    assert hash_of(site, package(other="y = 2\n")) == base
+    assert hash_of(site, package(plugin="# edited\n")) != base
+    assert hash_of(site, package(shared="# edited\n")) != base
+    assert hash_of(site, package(), version="1.1") != base
+
+
+def test_source_hash_needs_a_file():
+    """A class without a source file cannot be tied to its results, and is refused."""
+    prompt = type("Prompt", (Algorithm,), {"__module__": "__main__", "title": "", "train": lambda self, context: None})
+    with pytest.raises(PluginError, match="no source file"):
+        registry.source_hash(prompt)
