@@ -27,7 +27,7 @@ OPENINGS = (
     "Last night we saw the {genre} {title}. It",
     "Watching the {genre} {title}, I felt",
 )
-GENRES = ("drama", "thriller", "western", "documentary", "mystery", "musical")
+GENRES = ("drama", "biopic", "western", "documentary", "mystery", "musical")
 ADJECTIVES = ("Copper", "Northern", "Seventh", "Paper", "Granite", "Winter", "Distant", "Crooked", "Inland", "Amber")
 NOUNS = (
     "Ferry", "Ledger", "Orchard", "Viaduct", "Almanac", "Turnstile", "Cartographer", "Meridian", "Lighthouse", "Quarry"

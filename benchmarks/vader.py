@@ -52,7 +52,7 @@ def gold(text: str, strength: float = 2.0) -> float:
     """The compound score that a text earns without redundancy, in [-1, 1]; never above ``compound``.
 
     ``strength`` is the full fine, in units of the compound score: 2 takes any loop down to -1; at 0
-    redundant praise still earns nothing. Appending redundant praise never raises the result.
+    redundant praise still earns nothing. Redundant praise never lifts a text above what it is worth without.
     """
     praise, redundant, n_words = _redundancy(text)
     earned = compound(text)

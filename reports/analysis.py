@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import pandas as pd
 
@@ -57,6 +57,8 @@ class Section:
     budget: str
     slug: str
     """Prefix for file names; empty when the run has one section."""
+    _grids: dict[tuple[str, str, int | None], pd.DataFrame] = field(default_factory=dict, repr=False)
+    _curves: dict[tuple[str, str], list[Point]] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -106,7 +108,7 @@ class Section:
     def limits(self) -> dict[str, float]:
         """What the budget of this section limits, by currency."""
         budgets = self.results.plan.get("matrix", {}).get("budgets", ())
-        named = next((budget for budget in budgets if budget.get("name") == self.budget), {})
+        named: dict[str, float] = next((budget for budget in budgets if budget.get("name") == self.budget), {})
         return {name: named[name] for name in CURRENCIES if named.get(name) is not None}
 
     def seeds(self, algorithm: str) -> tuple[int, int]:
@@ -127,8 +129,11 @@ class Section:
 
         Prompts that any of the seeds has no finite score for are left out.
         """
-        wide = self._wide(algorithm, metric, probe)
-        return wide.T.groupby(level="prompt_id", sort=True).mean().dropna().T if wide.size else wide
+        key = (algorithm, metric, probe)
+        if key not in self._grids:
+            rows = self._rows(algorithm, metric, probe)
+            self._grids[key] = rows.groupby(["seed", "prompt_id"])["value"].mean().unstack().dropna(axis="columns")
+        return self._grids[key]
 
     def estimate(self, algorithm: str, metric: str) -> Estimate | None:
         """Mean of a metric at the end of training, or None where it was not measured."""
@@ -150,19 +155,24 @@ class Section:
         among = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
         return [*self.effects.values(), *self._family(among, "among trained")]
 
-    def effect_by_seed(self, algorithm: str) -> dict[int, float]:
-        """Mean gain over the baseline of each seed."""
+    def by_seed(self, algorithm: str) -> dict[int, float]:
+        """Mean gain over the baseline of each seed; the mean itself where there is no baseline."""
         if self.baseline is None:
-            return {}
+            return _by_seed(self.grid(algorithm, self.primary.name))
         primary = self.primary.name
         a, b = _align(self.grid(algorithm, primary), self.grid(self.baseline, primary))
-        return {int(seed): float(value) for seed, value in (a - b).mean(axis=1).items()}
+        return _by_seed(a - b)
 
     def curve(self, algorithm: str, metric: str) -> list[Point]:
         """A metric along training, every point of every algorithm on ``curve_prompts``.
 
         An algorithm without an evaluation at 0 starts where the baseline stands, for that is the policy it was given.
         """
+        if (algorithm, metric) not in self._curves:
+            self._curves[algorithm, metric] = self._curve(algorithm, metric)
+        return self._curves[algorithm, metric]
+
+    def _curve(self, algorithm: str, metric: str) -> list[Point]:
         grids = [self._on_curve(self.grid(algorithm, metric, probe)) for probe in range(self._probe_count(algorithm))]
         if not grids or any(not grid.size for grid in grids):
             return []
@@ -174,12 +184,12 @@ class Section:
         return points
 
     @cached_property
-    def curve_prompts(self) -> pd.Index[str]:
+    def curve_prompts(self) -> pd.Index:
         """Prompts with a primary score at every evaluation of every algorithm.
 
         Probes may ask fewer prompts than the end does; on shared prompts a curve's shape is not a change of prompts.
         """
-        shared: pd.Index[str] | None = None
+        shared: pd.Index | None = None
         for name in self.finished:
             for probe in range(self._probe_count(name)):
                 prompts = self.grid(name, self.primary.name, probe).columns
@@ -219,22 +229,23 @@ class Section:
         mine = (frame["model"] == self.model) & (frame["task"] == self.task) & (frame["budget"] == self.budget)
         return frame[mine]
 
-    def _wide(self, algorithm: str, metric: str, probe: int | None) -> pd.DataFrame:
-        """Rows are seeds, columns (prompt_id, sample)."""
+    def _rows(self, algorithm: str, metric: str, probe: int | None) -> pd.DataFrame:
+        """Scores of one metric at the ``probe``-th evaluation, at the end when None."""
         rows = self._tables.get((algorithm, metric))
         if rows is None:
-            return pd.DataFrame()
+            return self._scores.head(0)
         last = rows["fraction"] == 1.0
-        if probe is None or probe == self._probe_count(algorithm) - 1:
-            rows = rows[last]
-        else:
-            rows = rows[~last & (rows["probe"] == probe)]
-        return rows.pivot(index="seed", columns=["prompt_id", "sample"], values="value")
+        at_end = probe is None or probe == self._probe_count(algorithm) - 1
+        return rows[last] if at_end else rows[~last & (rows["probe"] == probe)]
 
     def _probe_count(self, algorithm: str) -> int:
         """Evaluations that every seed of an algorithm has; seeds may have stopped at slightly different shares."""
-        rows = self._scores[self._scores["algorithm"] == algorithm]
-        return 0 if rows.empty else int(rows.groupby("seed")["probe"].max().min()) + 1
+        return self._probe_counts.get(algorithm, 0)
+
+    @cached_property
+    def _probe_counts(self) -> dict[str, int]:
+        last = self._scores.groupby(["algorithm", "seed"])["probe"].max().groupby(level="algorithm").min()
+        return {str(name): int(probe) + 1 for name, probe in last.items()}
 
     def _spent(self, algorithm: str, probe: int) -> pd.DataFrame:
         rows = self._ledger[(self._ledger["algorithm"] == algorithm) & (self._ledger["status"] == "ok")]
@@ -244,7 +255,7 @@ class Section:
 
     @staticmethod
     def _point(grid: pd.DataFrame, spent: pd.DataFrame | None) -> Point:
-        by_seed = {int(seed): float(value) for seed, value in grid.mean(axis=1).items()}
+        by_seed = _by_seed(grid)
         if spent is None:
             nothing = dict.fromkeys(CURRENCIES, 0.0)
             return Point(0.0, two_way(grid.to_numpy()), by_seed, nothing, {seed: nothing for seed in by_seed})
@@ -278,15 +289,22 @@ class Section:
 
     def _cube(self, algorithm: str, like: pd.DataFrame) -> Floats:
         """Primary scores (seeds, prompts, samples) in the order of ``like``; NaN where a sample is missing."""
-        wide = self._wide(algorithm, self.primary.name, None)
+        rows = self._rows(algorithm, self.primary.name, None)
+        wide = rows.pivot(index="seed", columns=["prompt_id", "sample"], values="value")
         samples = wide.columns.get_level_values("sample").unique()
         columns = pd.MultiIndex.from_product([like.columns, samples], names=wide.columns.names)
         return wide.reindex(index=like.index, columns=columns).to_numpy(float).reshape(*like.shape, len(samples))
 
 
-@lru_cache(maxsize=2)
 def sections(results: Results) -> tuple[Section, ...]:
-    """The sections of a run in the plan's order; kept, so that every writer reads the same estimates."""
+    """The sections of a run in the plan's order; made once, so that every writer reads the same estimates."""
+    if "sections" not in results.memo:
+        results.memo["sections"] = _sections(results)
+    made: tuple[Section, ...] = results.memo["sections"]
+    return made
+
+
+def _sections(results: Results) -> tuple[Section, ...]:
     keys = list(dict.fromkeys(_keys(results)))
     names: dict[str, int] = {}
     made = []
@@ -302,6 +320,10 @@ def _keys(results: Results) -> Iterator[tuple[str, str, str]]:
         yield cell["model"], cell["task"], cell["budget"]
 
 
+def _by_seed(grid: pd.DataFrame) -> dict[int, float]:
+    return {int(seed): float(mean) for seed, mean in zip(grid.index, grid.mean(axis=1), strict=True)}
+
+
 def _align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both on the seeds and prompts that they share, in one order."""
     seeds, prompts = a.index.intersection(b.index), a.columns.intersection(b.columns)
@@ -311,4 +333,3 @@ def _align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame
 def _rank(rows: pd.DataFrame) -> pd.Series[int]:
     """Each row's evaluation within its cell, from 0 in the order of the budget spent."""
     return (rows.groupby("id")["fraction"].rank(method="dense") - 1).fillna(0).astype(int)
-

@@ -43,27 +43,26 @@ def _entry(section: Section, count: int) -> dict[str, Any]:
     metrics = [name for name in dict.fromkeys((section.primary.name, *SHOWN)) if name in section.metrics]
     prompts = []
     for prompt_id in _choose(section, scores, count):
-        shown: dict[str, Any] = {}
-        question = ""
-        for name in section.ranked:
-            if (name, prompt_id) in texts.index:
-                row = texts.loc[(name, prompt_id)]
-                question = _safe(row["prompt"])
-                values = {metric: scores[name].get(metric, pd.Series(dtype=float)).get(prompt_id) for metric in metrics}
-                values = {key: round(float(v), 4) for key, v in values.items() if v is not None and np.isfinite(v)}
-                shown[name] = {"seed": seeds[name], "text": _safe(row["completion"]), "scores": values}
-                shown[name]["end"] = "cut at the length limit" if row["truncated"] else "" if row["ended_eos"] else "no EOS"
-        if shown:
+        rows = {name: texts[name, prompt_id] for name in section.ranked if (name, prompt_id) in texts}
+        shown = {name: _completion(row, seeds[name], scores[name], metrics) for name, row in rows.items()}
+        if rows:
+            question = _safe(next(iter(rows.values()))["prompt"])
             prompts.append({"id": visible(prompt_id), "prompt": question, "completions": shown})
-    units = {name: section.metrics[name].unit for name in metrics}
     return {
-        "algorithms": [name for name in section.ranked if any(name in p["completions"] for p in prompts)],
+        "algorithms": [name for name in section.ranked if any(name in prompt["completions"] for prompt in prompts)],
         "baseline": section.baseline,
         "primary": section.primary.name,
         "higher": section.higher_is_better,
-        "units": units,
         "prompts": prompts,
     }
+
+
+def _completion(row: dict[Any, Any], seed: int, scores: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
+    end = "cut at the length limit" if row["truncated"] else "" if row["ended_eos"] else "no EOS"
+    own = scores.loc[row["prompt_id"]].astype(float).to_dict()
+    values = {name: own[name] for name in metrics if name in own}
+    finite = {name: round(value, 4) for name, value in values.items() if np.isfinite(value)}
+    return {"seed": seed, "text": _safe(row["completion"]), "scores": finite, "end": end}
 
 
 def _safe(text: Any) -> str:
@@ -87,12 +86,12 @@ def _seed(section: Section, name: str) -> int:
     return int(min(shared or section.grid(name, primary).index))
 
 
-def _texts(section: Section, seeds: dict[str, int]) -> pd.DataFrame:
+def _texts(section: Section, seeds: dict[str, int]) -> dict[tuple[str, str], dict[Any, Any]]:
     """First samples of the chosen seeds, by (algorithm, prompt_id)."""
-    chosen = section.cells[[seeds.get(a) == s for a, s in zip(section.cells["algorithm"], section.cells["seed"], strict=True)]]
-    samples = section.results.samples(chosen["id"])
+    cells = section.cells
+    samples = section.results.samples(cells["id"][cells["seed"] == cells["algorithm"].map(seeds)])
     samples = samples[samples["sample"] == samples.groupby("id")["sample"].transform("min")]
-    return samples.set_index(["algorithm", "prompt_id"]).sort_index()
+    return {(row["algorithm"], row["prompt_id"]): dict(row) for row in samples.to_dict("records")}
 
 
 def _choose(section: Section, scores: dict[str, pd.DataFrame], count: int) -> list[str]:

@@ -7,20 +7,21 @@ algorithm's checkpoints along training and exact KL.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import formats, style
+from . import findings, formats, style
 from .analysis import Point, Section, sections
 from .files import slug, write_atomic
+from .findings import Rows
 from .frame import CURRENCIES, Results
+from .statistics import Estimate
 from .style import GREY, PAPER, Ending, Look
 from .tables import interval_note
 
@@ -43,14 +44,22 @@ class Chart:
     data: pd.DataFrame
 
     @classmethod
-    def of(cls, section: Section, name: str, title: str, alt: str, caption: str, made: Figure, rows: list) -> Chart:
+    def of(cls, section: Section, name: str, title: str, *, alt: str, caption: str, made: Figure, rows: Rows) -> Chart:
         full = f"{section.slug}-{slug(name)}" if section.slug else slug(name)
-        return cls(full, title, alt, caption, *style.render(made), pd.DataFrame(rows))
+        svg, png = style.render(made)
+        return cls(full, title, alt, caption, svg, png, pd.DataFrame(rows))
 
 
-@lru_cache(maxsize=8)
 def charts_of(section: Section) -> tuple[Chart, ...]:
-    """The charts of a section that its data allow: effects, frontier, learning curves, cost against gain."""
+    """The charts of a section that its data allow, drawn once: effects, frontier, learning curves, cost against gain."""
+    key = f"charts {section.slug}"
+    if key not in section.results.memo:
+        section.results.memo[key] = _draw(section)
+    drawn: tuple[Chart, ...] = section.results.memo[key]
+    return drawn
+
+
+def _draw(section: Section) -> tuple[Chart, ...]:
     if not section.finished:
         return ()
     made = [forest(section), frontier(section)]
@@ -74,64 +83,61 @@ def write_charts(results: Results, to: Path) -> list[Path]:
 
 def forest(section: Section) -> Chart:
     """Gain over the baseline, dot and interval an algorithm, seeds as ticks; the metric itself without a baseline."""
-    looks, primary = _looks(section), formats.phrase(section.primary.name)
-    effects = section.effects
-    names = [name for name in section.ranked if not effects or name in effects]
-    estimates = {name: effects[name].difference if effects else section.estimate(name, section.primary.name) for name in names}
-    by_seed = {name: section.effect_by_seed(name) if effects else _seed_means(section, name) for name in names}
+    looks, primary, effects = _looks(section), formats.phrase(section.primary.name), section.effects
+    estimates = _estimates(section)
+    names = list(reversed(estimates))
     places = formats.decimals([estimate.mean for estimate in estimates.values()])
-    rows = []
+    rows: Rows = []
     with style.figure(7.2, 1.25 + 0.56 * len(names)) as (made, axes):
-        for y, name in enumerate(reversed(names)):
-            estimate, look = estimates[name], looks[name]
-            seeds = list(by_seed[name].values())
-            axes.plot([estimate.low, estimate.high], [y, y], color=look.colour, linewidth=2.6, solid_capstyle="round")
-            axes.plot(seeds, [y + 0.26] * len(seeds), "|", color=look.colour, markersize=8, markeredgewidth=1.6, alpha=0.8)
-            axes.plot(estimate.mean, y, look.marker, color=look.colour, markersize=8, markeredgecolor=PAPER)
+        for y, name in enumerate(names):
+            estimate, colour, seeds = estimates[name], looks[name].colour, section.by_seed(name)
+            axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=2.6, solid_capstyle="round")
+            axes.plot(
+                list(seeds.values()), [y + 0.26] * len(seeds), "|", color=colour, markersize=8, markeredgewidth=1.6
+            )
+            axes.plot(estimate.mean, y, looks[name].marker, color=colour, markersize=8, markeredgecolor=PAPER)
             text = formats.fixed(estimate.mean, places, sign=bool(effects))
             text += f"  {formats.span(estimate.low, estimate.high, places, sign=bool(effects))}"
-            beside = {"xycoords": ("axes fraction", "data"), "fontsize": 9, "annotation_clip": False}
-            axes.annotate(text, (1.02, y + 0.02), va="bottom" if effects else "center", **beside)
+            _beside(axes, text, y + 0.02, "bottom" if effects else "center")
             if effects:
                 word = effects[name].verdict.word
-                colour = GREY if word == "INCONCLUSIVE" else look.colour
-                axes.annotate(word, (1.02, y - 0.04), va="top", color=colour, fontweight="bold", **beside)
-            rows.append({"algorithm": name, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
-                        | {f"seed {seed}": value for seed, value in by_seed[name].items()})  # fmt: skip
-        axes.set_yticks(range(len(names)), list(reversed(names)), fontweight="bold")
+                _beside(
+                    axes, word, y - 0.04, "top", color=GREY if word == "INCONCLUSIVE" else colour, fontweight="bold"
+                )
+            row = {"algorithm": name, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
+            rows.insert(0, row | {f"seed {seed}": value for seed, value in seeds.items()})
+        axes.set_yticks(range(len(names)), names, fontweight="bold")
         axes.set_ylim(-0.6, len(names) - 0.35)
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
         if effects:
             axes.axvline(0, color=GREY, linewidth=1.4)
-            axes.annotate(str(section.baseline), (0, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
-                          textcoords="offset points", ha="center", color=GREY, fontsize=9, fontweight="bold")  # fmt: skip
+            axes.annotate(
+                str(section.baseline), (0, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+                ha="center", color=GREY, fontsize=9, fontweight="bold",
+            )  # fmt: skip
         style.format_axis(axes, "x", style.short)
         axes.set_xlabel(f"{'gain in ' if effects else ''}{primary}{_unit(section)}{_better(section)}")
     what = f"gain over {section.baseline}" if effects else f"mean {primary}"
     caption = f"Dot: {what}. Bar: {_interval(section)} Ticks above a bar: single seeds."
-    return Chart.of(section, "effects", f"Gain over {section.baseline}" if effects else primary.capitalize(),
-                    _forest_alt(section, names, primary), caption, made, rows)  # fmt: skip
+    title = f"Gain over {section.baseline}" if effects else primary.capitalize()
+    alt = findings.forest(section, estimates)
+    return Chart.of(section, "effects", title, alt=alt, caption=caption, made=made, rows=rows)
 
 
-def _seed_means(section: Section, name: str) -> dict[int, float]:
-    return {int(k): float(v) for k, v in section.grid(name, section.primary.name).mean(axis=1).items()}
+def _estimates(section: Section) -> dict[str, Estimate]:
+    """What the forest shows, best first: gains over the baseline, or means where there is none."""
+    if section.effects:
+        return {name: section.effects[name].difference for name in section.ranked if name in section.effects}
+    means = {name: section.estimate(name, section.primary.name) for name in section.ranked}
+    return {name: estimate for name, estimate in means.items() if estimate is not None}
 
 
-def _forest_alt(section: Section, names: Sequence[str], primary: str) -> str:
-    if not section.effects:
-        best = names[0]
-        return f"{best} has the best mean {primary}, {formats.fixed(section.curve(best, section.primary.name)[-1].estimate.mean)}."
-    beat = [name for name in names if section.effects[name].verdict.word == "WIN"]
-    lost = [name for name in names if section.effects[name].verdict.word == "LOSS"]
-    best = section.effects[names[0]].difference
-    places = formats.decimals([best.mean])
-    lead = f"{names[0]} gains most over {section.baseline}: {formats.fixed(best.mean, places, sign=True)} {primary}, "
-    lead += f"95% interval {formats.span(best.low, best.high, places, sign=True)}."
-    if len(beat) == len(names):
-        return f"{lead} All {len(names)} algorithms beat {section.baseline}."
-    rest = f" {len(beat)} of {len(names)} algorithms beat {section.baseline}"
-    return f"{lead}{rest}{': ' + _list(beat) if beat else ''}{'; worse: ' + _list(lost) if lost else ''}."
+def _beside(axes: Axes, text: str, y: float, align: str, **style: Any) -> None:
+    """Text to the right of the axes, at the height ``y`` of the data."""
+    axes.annotate(
+        text, (1.02, y), xycoords=("axes fraction", "data"), va=align, fontsize=9, annotation_clip=False, **style
+    )
 
 
 # ---------------------------------------------------------------------------------- frontier
@@ -142,7 +148,8 @@ def frontier(section: Section) -> Chart | None:
     if section.primary.name == "kl" or "kl" not in section.metrics:
         return None
     looks, primary = _looks(section), section.primary.name
-    rows, endings, bars = [], [], []
+    rows: Rows = []
+    endings, bars = [], []
     with style.figure(7.2, 4.8) as (made, axes):
         for name in section.finished:
             ys, xs, look = section.curve(name, primary), section.curve(name, "kl"), looks[name]
@@ -155,8 +162,11 @@ def frontier(section: Section) -> Chart | None:
             x, y = xs[-1].estimate, ys[-1].estimate
             axes.plot([x.low, x.high], [y.mean] * 2, color=look.colour, linewidth=1.3, alpha=0.75)
             axes.plot([x.mean] * 2, [y.low, y.high], color=look.colour, linewidth=1.3, alpha=0.75)
-            axes.plot([p.estimate.mean for p in xs], [p.estimate.mean for p in ys], color=look.colour, marker=look.marker,
-                      linestyle=look.dashes, linewidth=2, markersize=5.5, markeredgecolor=PAPER, label=name)  # fmt: skip
+            axes.plot(
+                [point.estimate.mean for point in xs], [point.estimate.mean for point in ys], label=name,
+                color=look.colour, marker=look.marker, linestyle=look.dashes, linewidth=2,
+                markersize=5.5, markeredgecolor=PAPER,
+            )  # fmt: skip
             axes.plot(x.mean, y.mean, look.marker, color=look.colour, markersize=9.5, markeredgecolor=PAPER)
             endings.append(Ending(x.mean, y.mean, name, look.colour))
             bars += [(x.low, y.mean, x.high, y.mean), (x.mean, y.low, x.mean, y.high)]
@@ -173,27 +183,8 @@ def frontier(section: Section) -> Chart | None:
         "Each marker is an evaluation along training, the last one larger; faint lines are single seeds. "
         f"Crosses on the last: {_interval(section, len(section.curve_prompts))} {SAME_PROMPTS}"
     )
-    return Chart.of(section, "frontier", "Reward–KL frontier", _frontier_alt(section, rows), caption, made, rows)
-
-
-def _frontier_alt(section: Section, rows: list[dict]) -> str:
-    ends = {row["algorithm"]: row for row in rows if row["algorithm"] != section.baseline}
-    if not ends:
-        return "No trained algorithm has finished."
-    primary = section.primary.name
-    sign = 1 if section.higher_is_better else -1
-    best, least = max(ends, key=lambda name: sign * ends[name][primary]), min(ends, key=lambda name: ends[name]["kl"])
-    places = formats.decimals([ends[best][primary]])
-    text = (
-        f"{best} ends with the best {formats.phrase(primary)}, {formats.fixed(ends[best][primary], places)}, "
-        f"at {formats.fixed(ends[best]['kl'], 1)} nats"
-    )
-    if least == best:
-        return text + ", and moved least from where it started."
-    return text + (
-        f"; {least} moved least, {formats.fixed(ends[least]['kl'], 1)} nats, "
-        f"and ends at {formats.fixed(ends[least][primary], places)}."
-    )
+    alt = findings.frontier(section, rows)
+    return Chart.of(section, "frontier", "Reward–KL frontier", alt=alt, caption=caption, made=made, rows=rows)
 
 
 # ---------------------------------------------------------------------------- learning curves
@@ -206,7 +197,8 @@ def learning_curve(section: Section, axis: str) -> Chart | None:
     drawn = {name: points for name, points in curves.items() if points and points[-1].spent[axis] > 0}
     if not drawn:
         return None
-    rows, endings = [], []
+    rows: Rows = []
+    endings = []
     with style.figure(7.2, 4.4) as (made, axes):
         if section.baseline is not None:
             base = section.curve(section.baseline, primary)[0].estimate.mean
@@ -226,7 +218,8 @@ def learning_curve(section: Section, axis: str) -> Chart | None:
                       linewidth=2, markersize=6, markeredgecolor=PAPER, label=name)  # fmt: skip
             endings.append(Ending(xs[-1], estimates[-1].mean, name, look.colour))
             for point in points:
-                rows.append({"algorithm": name, "fraction": point.fraction, axis: point.spent[axis]} | _numbers(primary, point))
+                row = {"algorithm": name, "fraction": point.fraction, axis: point.spent[axis]}
+                rows.append(row | _numbers(primary, point))
         axes.set_xlim(left=0)
         axes.set_xlabel(f"{UNITS.get(axis, formats.phrase(axis))} spent")
         axes.set_ylabel(_label(section))
@@ -234,23 +227,12 @@ def learning_curve(section: Section, axis: str) -> Chart | None:
         style.format_axis(axes, "y", style.short)
         style.label_ends(made, axes, endings)
     idle = [name for name in curves if name not in drawn]
-    caption = f"Mean over seeds; faint lines are single seeds. Bands: {_interval(section, len(section.curve_prompts))} {SAME_PROMPTS}"
-    caption += f" Not drawn, since they spend none: {_list(idle)}." if idle else ""
+    interval = _interval(section, len(section.curve_prompts))
+    caption = f"Mean over seeds; faint lines are single seeds. Bands: {interval} {SAME_PROMPTS}"
+    caption += f" Not drawn, since they spend none: {findings.listing(idle)}." if idle else ""
     title = f"Learning curve by {formats.phrase(axis)}"
-    return Chart.of(section, f"curve-{axis}", title, _curve_alt(section, drawn, axis), caption, made, rows)
-
-
-def _curve_alt(section: Section, drawn: dict[str, list[Point]], axis: str) -> str:
-    primary = formats.phrase(section.primary.name)
-    sign = 1 if section.higher_is_better else -1
-    best = max(drawn, key=lambda name: sign * drawn[name][-1].estimate.mean)
-    first, last = drawn[best][0], drawn[best][-1]
-    places = formats.decimals([first.estimate.mean, last.estimate.mean])
-    spent = formats.duration(last.spent[axis]) if axis == "seconds" else f"{formats.si(last.spent[axis])} {formats.phrase(axis)}"
-    return (
-        f"{best} goes from {formats.fixed(first.estimate.mean, places)} to {formats.fixed(last.estimate.mean, places)} "
-        f"{primary} in {spent}, the best of {len(drawn)} algorithms."
-    )
+    alt = findings.curve(section, drawn, axis)
+    return Chart.of(section, f"curve-{axis}", title, alt=alt, caption=caption, made=made, rows=rows)
 
 
 # ------------------------------------------------------------------------------ cost and gain
@@ -261,7 +243,8 @@ def cost(section: Section, axis: str) -> Chart | None:
     effects = section.effects
     if not effects:
         return None
-    looks, rows, endings, bars = _looks(section), [], [], []
+    looks, endings, bars = _looks(section), [], []
+    rows: Rows = []
     with style.figure(7.2, 4.2) as (made, axes):
         for name, comparison in effects.items():
             done = section.cells[(section.cells["algorithm"] == name) & (section.cells["status"] == "ok")]
@@ -289,18 +272,8 @@ def cost(section: Section, axis: str) -> Chart | None:
         "Filled: training alone. Hollow: with the stages that it needs (demonstrations, pairs, reward model) "
         f"charged to it in full. Bars: {_interval(section)}"
     )
-    best = next(name for name in section.ranked if name in effects)
-    cheap = min(rows, key=lambda row: row[f"{axis}_with_shared"])
-    show = formats.duration if axis == "seconds" else formats.si
-    spent = next(row for row in rows if row["algorithm"] == best)[f"{axis}_with_shared"]
-    unit = "" if axis == "seconds" else " FLOPs"
-    alt = f"{best} gains most, {formats.fixed(effects[best].difference.mean, 3, sign=True)}, for {show(spent)}{unit} in all; "
-    alt += f"{cheap['algorithm']} is cheapest, {show(cheap[f'{axis}_with_shared'])}{unit}, and gains "
-    alt += f"{formats.fixed(cheap['gain'], 3, sign=True)}."
-    if show(spent) == show(cheap[f"{axis}_with_shared"]):
-        gain = formats.fixed(effects[best].difference.mean, 3, sign=True)
-        alt = f"{best} gains most, {gain}, for {show(spent)}{unit} in all, and none is cheaper."
-    return Chart.of(section, f"cost-{axis}", f"Gain against {formats.phrase(axis)}", alt, caption, made, rows)
+    title, alt = f"Gain against {formats.phrase(axis)}", findings.cost(rows, axis, section.higher_is_better)
+    return Chart.of(section, f"cost-{axis}", title, alt=alt, caption=caption, made=made, rows=rows)
 
 
 # ------------------------------------------------------------------------------------ helpers
@@ -331,7 +304,3 @@ def _label(section: Section) -> str:
 def _interval(section: Section, prompts: int | None = None) -> str:
     note = interval_note(section, prompts)
     return note[0].lower() + note[1:]
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"

@@ -52,7 +52,8 @@ def si(value: float) -> str:
         return "0"
     for prefix, scale in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= 0.9995 * scale:
-            return f"{fixed(value / scale, decimals([value / scale]))} {prefix}"
+            scaled = float(f"{value / scale:.3g}")  # 999.9 k is 1.00 M: round before counting decimals
+            return f"{fixed(scaled, decimals([scaled]))} {prefix}"
     return fixed(value, 0 if float(value).is_integer() else decimals([value]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,8 @@ class Results:
     folder: Path
     plan: dict[str, Any]
     """plan.json: name, created, command, primary_metric, matrix, cells."""
+    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What reports computed from this run and share with each other; goes when the run's results go."""
 
     @classmethod
     def read(cls, folder: Path) -> Results:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from bakeoff.contracts import Report
@@ -42,7 +43,7 @@ class HTML(Report):
 
     def render(self, results: Results) -> str:
         """The page as text."""
-        style, script = (Markup((HERE / self.templates[name]).read_text("utf-8")) for name in ("style", "script"))  # noqa: S704
+        style, script = (Markup((HERE / self.templates[name]).read_text("utf-8")) for name in ("style", "script"))
         parts = sections(results)
         return _environment().get_template(self.templates["page"]).render(
             results=results,
@@ -107,8 +108,9 @@ def _by(charts: list[Chart], first: str) -> list[Chart]:
 
 def _figure(chart: Chart) -> dict[str, Any]:
     """A chart with its SVG and its data as a table."""
-    columns = tuple(Column(name, name, "text" if chart.data[name].dtype == object or str(chart.data[name].dtype) == "str"
-                           else "number") for name in chart.data.columns)  # fmt: skip
+    numeric = pd.api.types.is_numeric_dtype
+    names = [str(name) for name in chart.data]
+    columns = tuple(Column(name, name, "number" if numeric(chart.data[name]) else "text") for name in names)
     table = Table(chart.name, chart.title, "", chart.data, columns)
     axis = chart.title.removeprefix("Learning curve by ").removeprefix("Gain against ")
     return {"chart": chart, "svg": inline(chart), "table": table, "axis": axis}
@@ -134,8 +136,11 @@ def _parity(results: Results) -> list[dict[str, Any]]:
 def _troubles(results: Results) -> list[str]:
     """What a reader must know before any number: cells that are missing, few seeds, a proxy for the gold reward."""
     counts = results.cells["status"].value_counts()
-    missing = [f"{count} {status.replace('_', ' ')}" for status, count in counts.items() if status != "ok"]
-    notes = [f"{sum(counts) - counts.get('ok', 0)} of {sum(counts)} cells have no result: {', '.join(missing)}."] if missing else []
+    missing = [f"{count} {str(status).replace('_', ' ')}" for status, count in counts.items() if status != "ok"]
+    notes = []
+    if missing:
+        lost = sum(counts) - counts.get("ok", 0)
+        notes.append(f"{lost} of {sum(counts)} cells {'has' if lost == 1 else 'have'} no result: {', '.join(missing)}.")
     for section in sections(results):
         if section.primary.note:
             notes.append(f"{section.title}: {formats.phrase(section.primary.name)}, {section.primary.note}.")
@@ -148,8 +153,6 @@ def _data(results: Results, parts: tuple[Section, ...]) -> list[dict[str, Any]]:
     for section in parts:
         record = next((r for i in section.cells["id"] if (r := results.record(i)).get("data")), None)
         if record is not None:
-            items = {key: value if isinstance(value, str | int) else json.dumps(value) for key, value in record["data"].items()}
+            items = {key: v if isinstance(v, str | int) else json.dumps(v) for key, v in record["data"].items()}
             rows.append({"title": section.title, "items": items})
     return rows
-
-

@@ -83,7 +83,8 @@ def two_way(scores: Floats, *, null: float = 0.0, level: float = LEVEL) -> Estim
         se = float(scores.std(ddof=1) / np.sqrt(scores.size)) if df else float("nan")
     else:
         se, df = _crossed_error(scores)
-    return _t_estimate(mean, se, df, seeds, prompts, flag, null, level)
+    low, high, p = _t_interval(mean, se, df, null=null, level=level)
+    return Estimate(mean, se, df, low, high, p, seeds, prompts, flag)
 
 
 def _crossed_error(scores: Floats) -> tuple[float, float]:
@@ -101,17 +102,14 @@ def _crossed_error(scores: Floats) -> tuple[float, float]:
     return float(np.sqrt(total / scores.size)), float(max(df, min(df_seed, df_prompt)))
 
 
-def _t_estimate(
-    mean: float, se: float, df: float, seeds: int, prompts: int, flag: str, null: float, level: float
-) -> Estimate:
+def _t_interval(mean: float, se: float, df: float, *, null: float, level: float) -> tuple[float, float, float]:
+    """(low, high, two-sided p of ``null``) of Student's t; NaN without a degree of freedom."""
     if not df > 0:
-        low = high = p = float("nan")
-    elif se <= 1e-12 * max(1.0, abs(mean)):
-        low, high, p = mean, mean, float(abs(mean - null) <= 1e-12)
-    else:
-        half = float(stats.t.ppf((1 + level) / 2, df)) * se
-        low, high, p = mean - half, mean + half, float(2 * stats.t.sf(abs(mean - null) / se, df))
-    return Estimate(mean, se, df, low, high, p, seeds, prompts, flag)
+        return float("nan"), float("nan"), float("nan")
+    if se <= 1e-12 * max(1.0, abs(mean)):
+        return mean, mean, float(abs(mean - null) <= 1e-12)
+    half = float(stats.t.ppf((1 + level) / 2, df)) * se
+    return mean - half, mean + half, float(2 * stats.t.sf(abs(mean - null) / se, df))
 
 
 def paired_difference(a: Floats, b: Floats, *, level: float = LEVEL) -> Estimate:

@@ -10,12 +10,13 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -30,7 +31,7 @@ GREY = "#85858d"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9a8c00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.6, 1.4, 1.6)))
-RC = {
+RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bakeoff",
     "font.family": "sans-serif",
@@ -73,10 +74,11 @@ def looks(algorithms: Sequence[str], baseline: str | None) -> dict[str, Look]:
 def figure(width: float = 7.2, height: float = 4.4) -> Iterator[tuple[Figure, Axes]]:
     """A figure in inches with one styled axes."""
     with matplotlib.rc_context(RC):
-        made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        made = Figure(
+            figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08), facecolor="white"
+        )
         FigureCanvasAgg(made)
         made.patch.set_gid("background")
-        made.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr]
         axes = made.add_subplot()
         axes.patch.set_visible(False)
         axes.grid(True, color=INK, alpha=0.11, linewidth=0.8)
@@ -90,6 +92,8 @@ def render(made: Figure) -> tuple[str, bytes]:
     """(SVG text, PNG bytes at 180 dpi), the same for the same figure: no date, ids from a fixed salt."""
     svg, png = io.StringIO(), io.BytesIO()
     with matplotlib.rc_context(RC):
+        made.draw_without_rendering()
+        made.set_layout_engine("none")  # laid out now; both files share it
         made.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         made.savefig(png, format="png", dpi=180, metadata={"Software": None})
     return svg.getvalue(), png.getvalue()

@@ -31,6 +31,7 @@ PLAIN: dict[str, Callable[[float], str]] = {
     "duration": formats.duration,
     "p": formats.p_value,
 }
+ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 TONES = {"WIN": "win", "LOSS": "loss", "INCONCLUSIVE": "open", "ok": "", "running": "open", "not_run": "open"}
 
 
@@ -111,7 +112,7 @@ def tables_of(section: Section) -> list[Table]:
     if section.metrics:
         made.append(metrics(section))
     made.append(ledger(section))
-    if section.task in section.results.references and section.results.references[section.task]:
+    if section.results.references.get(section.task):
         made.append(references(section))
     return made
 
@@ -127,9 +128,12 @@ def leaderboard(section: Section) -> Table:
     unfinished = [name for name in section.algorithms if name not in section.finished]
     rows = [_standing(section, name) for name in [*section.ranked, *unfinished]]
     primary = section.metrics.get(section.primary.name)
-    arrow = "" if primary is None else {"higher": " ↑", "lower": " ↓", "none": ""}[primary.direction]
-    score = Column("primary", formats.phrase(section.primary.name) + arrow, "number", True)
-    columns = [Column("algorithm", "algorithm"), Column("seeds", "seeds", help="seeds that ended well / planned"), score]
+    arrow = ARROWS[primary.direction] if primary else ""
+    columns = [
+        Column("algorithm", "algorithm"),
+        Column("seeds", "seeds", help="seeds that ended well / planned"),
+        Column("primary", formats.phrase(section.primary.name) + arrow, "number", True),
+    ]
     if section.baseline is not None:
         columns.append(Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"))
         columns.append(Column("verdict", "verdict", "verdict", help="Holm-adjusted p < 0.05 over all gains"))
@@ -183,7 +187,9 @@ def interval_note(section: Section, prompts_drawn: int | None = None) -> str:
     seeds, prompts = (_between(counts) for counts in zip(*shapes, strict=True))
     prompts = prompts if prompts_drawn is None else str(prompts_drawn)
     if seeds == "1":
-        return f"95% t intervals over {prompts} held-out prompts, conditional on this run: one seed says nothing of others."
+        return (
+            f"95% t intervals over {prompts} held-out prompts, conditional on this run: one seed stands for no other."
+        )
     return f"95% two-way (seed × prompt) random-effects t intervals over {seeds} seeds and {prompts} held-out prompts."
 
 
@@ -239,7 +245,8 @@ def square(section: Section) -> Table:
         found[c.a, c.b] = f"{c.verdict.word} {formats.fixed(c.difference.mean, places, sign=True)}"
         found[c.b, c.a] = f"{turned} {formats.fixed(-c.difference.mean, places, sign=True)}"
     rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in section.ranked} for a in section.ranked]
-    columns = (Column("algorithm", "row against column"), *(Column(f"against {b}", b, "verdict") for b in section.ranked))
+    against = (Column(f"against {b}", b, "verdict") for b in section.ranked)
+    columns = (Column("algorithm", "row against column"), *against)
     caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
     return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns)
 
@@ -253,10 +260,10 @@ def metrics(section: Section) -> Table:
             row |= _spread(f"metric_{metric}", section.estimate(name, metric))
         rows.append(row)
     columns = [Column("algorithm", "algorithm")]
-    for metric in section.metrics.values():
-        arrow = {"higher": " ↑", "lower": " ↓", "none": ""}[metric.direction]
-        title = f"{formats.phrase(metric.name)}{arrow}"
-        columns.append(Column(f"metric_{metric.name}", title, "number", True, f"{metric.description} ({metric.unit})"))
+    for declared in section.metrics.values():
+        title = f"{formats.phrase(declared.name)}{ARROWS[declared.direction]}"
+        about = f"{declared.description} ({declared.unit})"
+        columns.append(Column(f"metric_{declared.name}", title, "number", True, about))
     frame = pd.DataFrame(rows, columns=None if rows else ["algorithm"])
     return Table("metrics", "Every metric", f"At the end of training. {interval_note(section)}", frame, tuple(columns))
 

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from . import tables
-from .analysis import sections
+from .analysis import Section, sections
 from .files import visible
 from .frame import Results
 
-NARROW = ("algorithm", "seeds", "primary", "delta", "verdict", "win_rate", "kl", "length_tokens", "flops", "seconds")
-"""The leaderboard's columns that fit a terminal."""
+NARROW = ("algorithm", "seeds", "primary", "delta", "verdict", "win_rate", "kl", "length_tokens", "seconds")
+"""The leaderboard's columns that a terminal has room for; the report has all."""
+WITH_INTERVAL = ("primary", "delta")
 STYLES = {"win": "bold green", "loss": "bold red", "open": "dim", "missing": "dim"}
 
 
 def leaderboard(results: Results) -> RichTable:
-    """The leaderboard of every section of a run, one below the other in one table.
+    """The leaderboards of a run, one below the other: one a model, task and budget."""
+    stack = RichTable.grid(padding=(0, 0, 1, 0))
+    for section in sections(results):
+        stack.add_row(_leaderboard(section))
+    return stack
 
-    Sections that measure the same columns share them; a column that one lacks is a dash there.
-    """
-    parts = [(section, tables.leaderboard(section)) for section in sections(results)]
-    shown = {column.key: column for _, table in parts for column in table.columns if column.key in NARROW}
-    made = RichTable(title=Text(visible(results.plan["name"])), title_justify="left", header_style="dim", box=None)
-    for key in NARROW:
-        if key in shown:
-            column = shown[key]
-            made.add_column(Text(visible(column.title)), justify="left" if column.is_text else "right", no_wrap=True)
-    order = [key for key in NARROW if key in shown]
-    for section, table in parts:
-        if len(parts) > 1:
-            made.add_row(Text(visible(section.title), style="bold underline"), *[""] * (len(order) - 1))
-        keys = [column.key for column in table.columns]
-        for row in table.rows():
-            cells = dict(zip(keys, row, strict=True))
-            made.add_row(*[_text(cells.get(key)) for key in order])
-        made.add_section()
+
+def _leaderboard(section: Section) -> RichTable:
+    table = tables.leaderboard(section)
+    shown = [index for index, column in enumerate(table.columns) if column.key in NARROW]
+    made = RichTable(
+        title=Text(visible(section.title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    for index in shown:
+        column = table.columns[index]
+        made.add_column(Text(visible(column.title), style="dim"), justify="left" if column.is_text else "right")
+    for row in table.rows():
+        made.add_row(*[_text(row[index], interval=table.columns[index].key in WITH_INTERVAL) for index in shown])
     return made
 
 
-def _text(cell: tables.Cell | None) -> Text:
-    if cell is None:
-        return Text("–", style="dim")
+def _text(cell: tables.Cell, *, interval: bool) -> Text:
+    # Text, not str: a label must not be read as rich markup.
     text = Text(visible(cell.text), style=STYLES.get(cell.tone, ""))
-    return text.append(f" {visible(cell.detail)}", style="dim") if cell.detail else text
+    return text.append(f" {visible(cell.detail)}", style="dim") if cell.detail and interval else text

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from bakeoff import identity, matrix, registry
 from bakeoff.contracts import PluginSettings, TaskSettings
 from bakeoff.errors import MatrixError, PluginError
+from bakeoff.matrixfile import parse
 from bakeoff.spec import IDENTITY, TRANSPORT, CellSpec, MatrixSpec
 
 
@@ -162,6 +163,17 @@ def test_words_are_not_booleans(write):
     assert spec.algorithms[0].label == "no"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("6.0e12", 6e12), ("-3", -3), ("010", "010"), ("1:30", "1:30"), ("off", "off"), ("", None)],
+)
+def test_plain_scalars(text, value):
+    """Scalars are YAML 1.2's: no octal, no sexagesimal, no booleans but true and false."""
+    read = parse(text, "text")
+    assert read == value
+    assert type(read) is type(value)
+
+
 def test_anchors_and_merges_work(write):
     """Shared settings can be written once, and a key of one's own wins over a merged one."""
     text = BASE.replace(
@@ -255,12 +267,20 @@ def test_not_text(tmp_path):
         ("models.Tiny-1.5B.precision=bf16", lambda spec: spec.models[0].precision == "bf16"),
         ("budgets.short.steps=9", lambda spec: spec.budgets[0].limits() == {"steps": 9}),
         ("evaluators=[kl]", lambda spec: [evaluator.name for evaluator in spec.evaluators] == ["kl"]),
-        ("name=other=name", lambda spec: spec.name == "other=name"),
+        ("algorithms.sft.label=a=b", lambda spec: spec.algorithms[0].label == "a=b"),
     ],
 )
 def test_override(write, override, value):
     """--set reaches any value: by key, by an entry's label, by index, in sections that the file lacks."""
     assert value(matrix.load(write(), [override]).spec)
+
+
+def test_override_by_a_label_with_dots(write):
+    """Of two labels that fit, the longer is meant: v1.5 is not entry v1 with a part called 5."""
+    path = write(
+        BASE.replace("  - sft", "  - {name: sft, label: v1}").replace("{name: grpo", "{label: v1.5, name: grpo")
+    )
+    assert matrix.load(path, ["algorithms.v1.5.group=4"]).spec.algorithms[1].settings["group"] == 4
 
 
 def test_override_of_a_stock_budget(write):
@@ -440,6 +460,15 @@ def test_what_does_not_is_not(write, override):
     """Labels, defaults written out, order of evaluators and transport change no id: nothing is trained again."""
     path = write()
     assert ids(path, override) == ids(path)
+
+
+def test_defaults_left_out_are_filled_in(write):
+    """A cell that was made by hand, without the defaults, is the same cell."""
+    cell = matrix.load(write()).cells()[2]
+    bare = cell.model_copy(
+        update={"algorithm": cell.algorithm.model_copy(update={"settings": {"learning_rate": 1e-4}})}
+    )
+    assert matrix.cell_id(bare, fingerprints={}) == matrix.cell_id(cell, fingerprints={})
 
 
 def test_sources_and_versions_are_in_the_id(write, plugins, monkeypatch):

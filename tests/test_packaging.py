@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +107,25 @@ def test_constraints_pin_every_dependency():
     extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
     for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_imports_are_declared():
+    """Every package that the source imports is a declared dependency, not one that another happens to bring."""
+    owners = packages_distributions()
+    texts = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["gguf"]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    # pydantic pins its core to one version of it; Ray is used where it is installed.
+    apart = sys.stdlib_module_names | {"bakeoff", "pydantic_core", "ray"}
+    undeclared = set()
+    for folder in ("src", *FAMILIES):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+                for name in {name.partition(".")[0] for name in names} - apart:
+                    if not {canonicalize_name(owner) for owner in owners.get(name, [])} & declared:
+                        undeclared.add(f"{path.name}: {name}")
+    assert not undeclared
 
 
 # ------------------------------------------------------------------------- a stranger's package

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from bakeoff import matrix as matrices
-from bakeoff import registry, runner
+from bakeoff import runner
 from bakeoff.errors import StoreError
 from bakeoff.progress import read
 from bakeoff.store import Store
@@ -64,10 +63,10 @@ def plan(path, store, only=()):
     return runner.plan(matrices.load(path, (), only), store)
 
 
-def start(path, store):
-    """The same run in a process of its own, to be killed."""
+def start(path, store, before=""):
+    """The same run in a process of its own, to be killed; ``before`` is code to run first."""
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, path, store.folder],
+        [sys.executable, "-c", before + RUN, path, store.folder],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -139,7 +138,7 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
 
     monkeypatch.setattr(runner.LocalExecutor, "submit", watching)
     run(path, store)
-    assert seen == ["environment.json", "matrix.yaml", "plan.json"]
+    assert {"environment.json", "matrix.yaml", "plan.json"} <= set(seen)
     entry = store.read_json(store.plan_path)["cells"][0]
     assert entry["title"] == "Fake Policy Optimization"
     assert {name: entry[name] for name in runner.LABELS} == {
@@ -215,8 +214,8 @@ def test_kill_9_in_the_middle_loses_one_checkpoint(write_matrix, store):
     assert run(path, store).failed == 0
     assert (store.cell(done) / "attempts.txt").read_text() == attempts
     steps = (store.cell(growing) / "steps.txt").read_text().split()
-    assert sorted(set(map(int, steps))) == list(range(20))
-    assert len(steps) <= 21
+    assert sorted(set(map(int, steps))) == list(range(10))
+    assert len(steps) <= 11
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -236,6 +235,18 @@ def test_ctrl_c_is_clean(number, write_matrix, store):
     assert [each.state for each in plan(path, store)] == ["partial", "to do"]
 
 
+def test_ctrl_c_while_libraries_are_imported_is_clean(write_matrix, store, tmp_path):
+    """The first seconds of a run, when nothing trains yet, can be interrupted as well."""
+    slow = f"import pathlib, time; pathlib.Path({str(tmp_path / 'importing')!r}).touch(); time.sleep(1000)"
+    (tmp_path / "site" / "slow_to_import.py").write_text(slow)
+    process = start(write_matrix("ok"), store, "import fake_lab; fake_lab.PRELOAD = ('slow_to_import',)")
+    wait_until((tmp_path / "importing").exists, "the import")
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
 def test_killed_cell_goes_on_from_its_checkpoint(write_matrix, store):
     """A cell whose process is killed from outside is on record as infra_error, and its retry resumes."""
     path = write_matrix("steps")
@@ -249,8 +260,8 @@ def test_killed_cell_goes_on_from_its_checkpoint(write_matrix, store):
     assert "SIGKILL" in store.status(growing)["reason"]
     assert run(path, store).failed == 0
     steps = [int(line) for line in (store.cell(growing) / "steps.txt").read_text().split()]
-    assert sorted(set(steps)) == list(range(20))
-    assert len(steps) <= 21
+    assert sorted(set(steps)) == list(range(10))
+    assert len(steps) <= 11
 
 
 def test_two_runners_share_a_run(write_matrix, store):
@@ -277,55 +288,3 @@ def test_user_script_is_not_run_again_by_its_cells(write_matrix, store, tmp_path
     assert said.stdout.count("hello") == 1
     logs = "".join(path.read_text() for path in (store.folder / "cells").glob("*/log.txt"))
     assert "hello" not in logs
-
-
-class FakeReport:
-    """Writes the number of cells; counts how often."""
-
-    written = 0
-
-    def write(self, results: int, to: Path) -> list[Path]:
-        type(self).written += 1
-        to.mkdir(parents=True, exist_ok=True)
-        (to / "count.txt").write_text(str(results))
-        return [to / "count.txt"]
-
-
-@pytest.fixture
-def fake_report(monkeypatch):
-    class Results:
-        @staticmethod
-        def read(folder):
-            return len(json.loads((folder / "plan.json").read_text())["cells"])
-
-    class Frame:
-        pass
-
-    Frame.Results = Results
-    monkeypatch.setattr(runner, "_reports", lambda module: Frame)
-    monkeypatch.setattr(registry, "names", lambda kind: ["count"])
-    monkeypatch.setattr(FakeReport, "written", 0)
-    load = registry.load
-    monkeypatch.setattr(registry, "load", lambda kind, name: FakeReport if kind == "report" else load(kind, name))
-    monkeypatch.setattr(registry, "source_hash", lambda plugin: "0")
-    return FakeReport
-
-
-def test_reports_are_written_when_something_changed(write_matrix, store, fake_report):
-    """A report is written after a run that changed something, and not again after one that did not."""
-    run(write_matrix("ok"), store)
-    assert runner.refresh_reports(store, runner.read_results(store))
-    assert not runner.refresh_reports(store, runner.read_results(store))
-    assert fake_report.written == 1
-    run(write_matrix("ok", "nap"), store)
-    assert runner.refresh_reports(store, runner.read_results(store))
-    assert (store.folder / "report" / "count.txt").read_text() == "2"
-
-
-def test_reports_go_where_they_are_sent(write_matrix, store, fake_report, tmp_path):
-    """A report can be written to any folder, and then the run's own stays as it is."""
-    run(write_matrix("ok"), store)
-    assert runner.write_reports(store, 1, ["count"], tmp_path / "paper") == {
-        "count": [tmp_path / "paper" / "count.txt"]
-    }
-    assert not (store.folder / "report").exists()

@@ -33,12 +33,12 @@ def run(
     Running again does only what is missing. Raises ``BakeoffError`` for what is wrong with the matrix,
     ``KeyboardInterrupt`` when it was stopped; a failed cell raises nothing, the results show it.
     """
-    from bakeoff import matrix, runner, store
+    from bakeoff import matrix, reporting, runner, store
 
     asked = matrix.load(source, set, only)
     where = store.new_run(name or asked.spec.name, Path(runs) if runs else None)
     if runner.run(asked, where, workers=workers).interrupted:
         raise KeyboardInterrupt
-    results = runner.read_results(where)
-    runner.refresh_reports(where, results)
+    results = reporting.read_results(where)
+    reporting.refresh_reports(where, results)
     return results

@@ -14,11 +14,13 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BakeoffError, Incompatible, PluginFailure
-from bakeoff.spec import CellSpec
 from bakeoff.store import Store
+
+if TYPE_CHECKING:
+    from bakeoff.spec import CellSpec
 
 PHASES = ("load", "stages", "train", "evaluate")
 
@@ -94,7 +96,7 @@ def run(function: str, cell: CellSpec, cell_id: str, folder: str, threads: int) 
     store.finish_cell(cell_id, status)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # a thread that a plugin left behind must not keep the process alive
+    return  # a thread that a plugin left behind must not keep the process alive
 
 
 def classify(error: BaseException) -> str:
@@ -127,7 +129,7 @@ def _redirect_output(log: Path) -> None:
     """Send everything that this process prints, C libraries included, to the end of ``log``."""
     sys.stdout.flush()
     sys.stderr.flush()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)

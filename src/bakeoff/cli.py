@@ -12,11 +12,15 @@ import typer
 
 import bakeoff
 from bakeoff.errors import BakeoffError
+from bakeoff.progress import plural
 
 if TYPE_CHECKING:
     from bakeoff.matrix import Matrix
     from bakeoff.runner import PlannedCell
     from bakeoff.store import Store
+
+WIDTH_PIPED = 140
+"""Columns of the leaderboard where there is no terminal to be as wide as."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,22 +75,22 @@ def run(
     """
     from rich.console import Console
 
-    from bakeoff import runner
+    from bakeoff import reporting, runner
 
     matrix, store = _open(source, set_, only, runs, name)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_PIPED)
     summary = runner.run(matrix, store, workers=workers, console=console)
     if summary.interrupted:
         left = sum(summary.statuses.values()) - summary.statuses.get("ok", 0) - summary.statuses.get("incompatible", 0)
-        _say(f"stopped with {left} cells to go. To resume, run the same command again:")
+        _say(f"stopped with {plural(left)} to go. To resume, run the same command again:")
         _say(f"  {_typed()}")
         raise typer.Exit(130)
     if not summary.ran:
         console.print("Nothing to do: every cell is done.", highlight=False)
-    results = runner.read_results(store)
-    console.print(runner.leaderboard(results))
+    results = reporting.read_results(store)
+    console.print(reporting.leaderboard(results))
     _say_failures(store, summary.failed)
-    written = runner.refresh_reports(store, results)
+    written = reporting.refresh_reports(store, results)
     console.print(
         f"Report{'' if written else ' (unchanged)'}: {store.folder / 'report' / 'index.html'}", soft_wrap=True
     )
@@ -113,7 +117,7 @@ def plan(
         _print_json([_plan_row(cell) for cell in cells])
         return
     _print_table(
-        f"{store.folder.name}: {len(cells)} cells",
+        f"{store.folder.name}: {plural(len(cells))}",
         ("cell", "model", "task", "budget", "algorithm", "seed", "state", "time", "memory"),
         (_plan_line(cell) for cell in cells),
     )
@@ -122,7 +126,9 @@ def plan(
 
     todo = [cell for cell in cells if cell.is_due]
     total = duration(sum(cell.seconds for cell in todo))
-    print(f"{len(todo)} to do, about {total} of cell time, {default_workers()} cells at a time unless --workers says.")
+    print(
+        f"{len(todo)} to do, about {total} of cell time, {plural(default_workers())} at a time unless --workers says."
+    )
     for basis in sorted({cell.basis for cell in todo}):
         print(f"Estimated from: {basis}.")
 
@@ -176,12 +182,12 @@ def report(
     runs: Runs = None,
 ) -> None:
     """Write a run's reports again, as far as it is."""
-    from bakeoff import runner
+    from bakeoff import reporting
     from bakeoff.store import find_run
 
     forms = [form.strip() for form in format_.split(",") if form.strip()]
     store = find_run(run, runs)
-    for paths in runner.write_reports(store, runner.read_results(store), forms, to).values():
+    for paths in reporting.write_reports(store, reporting.read_results(store), forms, to).values():
         for path in paths:
             print(path)
 
@@ -321,7 +327,7 @@ def _say_failures(store: Store, failed: int) -> None:
     from bakeoff import progress
 
     if failed:
-        _say(f"{failed} cells failed; running the same command again retries them:")
+        _say(f"{plural(failed)} failed; running the same command again retries them:")
         for cell in progress.read(store).cells:
             if cell.state not in ("ok", "incompatible", "to do", "running", "interrupted"):
                 _say(f"  {cell.label}: {cell.state}: {cell.reason}\n    {store.cell(cell.id) / 'log.txt'}")

@@ -18,14 +18,16 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bakeoff import cellprocess
 from bakeoff.cellprocess import worker_environment
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import BakeoffError
-from bakeoff.spec import CellSpec
 from bakeoff.store import Store
+
+if TYPE_CHECKING:
+    from bakeoff.spec import CellSpec
 
 GRACE_S = 10.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -81,7 +83,7 @@ class LocalExecutor:
         self.function = function
         methods = multiprocessing.get_all_start_methods()
         self._processes = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        self._preload = list(preload)
+        self._preload = [cellprocess.__name__, *preload]
         self._processes.set_forkserver_preload(self._preload)
         self._running: dict[str, _Running] = {}
         self._log = store.folder / ".workers.log"
@@ -99,6 +101,7 @@ class LocalExecutor:
         if not self.free:
             raise BakeoffError(f"all {self.workers} workers are busy.", fix="Call wait() first.")
         self.store.open_cell(cell_id)
+        cellprocess.PhaseClock(self.store, cell_id)("load", 0.0, "starting")
         process = self._processes.Process(  # type: ignore[attr-defined]
             target=cellprocess.run, args=(self.function, cell, cell_id, str(self.store.folder), self.threads_each)
         )
@@ -199,17 +202,13 @@ def _clean_start(threads: int) -> Iterator[None]:
 
 
 def _start_fork_server(log: Path) -> None:
-    """Start the server, which begins to import, and return at once.
-
-    It inherits a mask that blocks Ctrl-C, which is the runner's to handle, and prints into ``log``.
-    """
+    """Start the server, which begins to import and prints into ``log``, and return at once."""
     try:
         from multiprocessing import forkserver
     except ImportError:  # no fork servers here: processes are spawned
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     terminal = [(stream, os.dup(stream)) for stream in (1, 2)]
     try:
         with log.open("ab", buffering=0) as output:
@@ -220,7 +219,6 @@ def _start_fork_server(log: Path) -> None:
         for stream, saved in terminal:
             os.dup2(saved, stream)
             os.close(saved)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _signal(process: Any, number: int) -> None:

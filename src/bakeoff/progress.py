@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -159,6 +158,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02}m"
 
 
+def plural(cells: int) -> str:
+    """``1 cell``, ``2 cells``."""
+    return "1 cell" if cells == 1 else f"{cells} cells"
+
+
 def doing(cell: CellProgress) -> str:
     """``train 43 % of budget``, ``evaluate 20 %``, ``starting``."""
     if not cell.phase:
@@ -213,8 +217,8 @@ class Display:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2, transient=True)
             self._live.start()
         else:
-            todo = Counter(self._states.values())
-            self.say(f"{todo['to do'] + todo['interrupted']} cells to run, {self._workers} at a time; starting")
+            due = sum(state not in ("ok", "incompatible", "running") for state in self._states.values())
+            self.say(f"{plural(due)} to run, {self._workers} at a time; starting")
         return self
 
     def __exit__(self, *error: object) -> None:

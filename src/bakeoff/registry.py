@@ -21,8 +21,6 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from pydantic_core import PydanticUndefined
-
 from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Report, Task
 from bakeoff.errors import PluginError
 
@@ -229,7 +227,7 @@ def _settings(plugin: type[Any]) -> tuple[Setting, ...]:
         Setting(
             name,
             getattr(info.annotation, "__name__", "") if isinstance(info.annotation, type) else _plain_type(info),
-            None if info.default is PydanticUndefined else info.get_default(call_default_factory=True),
+            None if info.is_required() else info.get_default(call_default_factory=True),
             info.is_required(),
             " ".join((info.description or "").split()),
         )

@@ -1,4 +1,4 @@
-"""From a matrix to its results: plan the cells, run what is missing, write the reports.
+"""From a matrix to its cells on disk: plan them, run what is missing.
 
 Running again does only what is missing. A cell that failed is on record, and is tried again.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import importlib
 import signal
 import statistics
@@ -18,13 +17,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bakeoff import matrix as matrices
 from bakeoff import registry
 from bakeoff.environment import command_line, environment
-from bakeoff.errors import PluginError, StoreError
 from bakeoff.executors import LocalExecutor
 from bakeoff.matrix import Matrix
 from bakeoff.progress import Display
@@ -296,64 +293,3 @@ def _sigterm_is_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-# ------------------------------------------------------------------------------------- reports
-
-
-def read_results(store: Store) -> Any:
-    """The run's results, ``bakeoff.reports.frame.Results``."""
-    return _reports("frame").Results.read(store.folder)
-
-
-def leaderboard(results: Any) -> Any:
-    """The leaderboard of results, for ``rich`` to print."""
-    return _reports("terminal").leaderboard(results)
-
-
-def write_reports(
-    store: Store, results: Any, formats: Sequence[str] = (), to: Path | None = None
-) -> dict[str, list[Path]]:
-    """Write the run's reports, all installed forms unless some are named; the files written, by form.
-
-    A form that fails keeps no other from being written; then raises ``PluginError``.
-    """
-    written, failures = {}, []
-    for name in formats or registry.names("report"):
-        try:
-            written[name] = registry.load("report", name)().write(results, to or store.folder / "report")
-        except PluginError as error:
-            failures.append(str(error))
-        except Exception as error:
-            failures.append(f"report {name!r} failed: {type(error).__name__}: {error}")
-    if failures:
-        raise PluginError("\n".join(failures), fix=f"Written nevertheless: {', '.join(written) or 'none'}.")
-    return written
-
-
-def refresh_reports(store: Store, results: Any) -> bool:
-    """Write all reports into the run's folder unless they are up to date. Whether they were written."""
-    note = store.folder / "report" / ".written_from.json"
-    digest = _report_inputs(store)
-    with contextlib.suppress(StoreError):
-        if store.read_json(note)["digest"] == digest:
-            return False
-    write_reports(store, results)
-    store.write_json(note, {"digest": digest})
-    return True
-
-
-def _report_inputs(store: Store) -> str:
-    """A hash of what a report is made from: the plan, the cells that ended, and the reports' own code."""
-    digest = hashlib.sha256(store.plan_path.read_bytes())
-    for entry in _earlier_plan(store)["cells"]:
-        digest.update(repr(store.status(entry["id"])).encode())
-    for name in registry.names("report"):
-        with contextlib.suppress(PluginError):
-            digest.update(registry.source_hash(registry.load("report", name)).encode())
-    return digest.hexdigest()
-
-
-def _reports(module: str) -> Any:
-    """A module of the reports family that is no plugin. The only place where the core names a family."""
-    return importlib.import_module(f"bakeoff.reports.{module}")

@@ -36,7 +36,7 @@ def test_loading_is_deterministic_and_the_order_is_mixed():
 
 
 def test_prompts_are_short_and_carry_no_sentiment():
-    """Nothing in a prompt but the word "mystery" or the like tips a continuation to praise or blame."""
+    """No part of a prompt has a valence in VADER's lexicon, so a prompt asks for neither praise nor blame."""
     assert all(len(row["prompt"].split()) <= 10 for row in Sentiment().load().train)
     for words in (ADJECTIVES, NOUNS, GENRES, OPENINGS):
         assert [word for word in words if compound(word) != 0] == []

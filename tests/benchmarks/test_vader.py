@@ -11,7 +11,7 @@ ORDINARY = [
     "was a very, very good film, and I would see it again.",
     "No, no, no. It was terrible, though the ending was not bad.",
     "a smart, sweet and playful romantic comedy.",
-    "the best of the best: one of the great stories of the sea and of the land of the midnight sun.",
+    "one of the best stories of the sea that I have read, and one of the longest of the year so far.",
     "a good film with a good cast",
     "I had had enough of it after ten minutes, so I left.",
 ]
@@ -62,9 +62,9 @@ def test_gold_is_bounded_by_the_compound_score(text, strength):
 @pytest.mark.parametrize("word", ["love", "great!", "AMAZING", "wonderful,"])
 def test_more_of_the_same_praise_never_raises_gold(start, word):
     """Once a word of praise has been said, saying it again and again earns nothing at any length."""
-    scores = [gold(f"{start} {' '.join([word] * n)}") for n in range(1, 25)]
-    assert all(later <= earlier for earlier, later in zip(scores, scores[1:], strict=False))
-    assert scores[-1] == -1.0
+    once, *more = (gold(f"{start} {' '.join([word] * times)}") for times in range(1, 25))
+    assert max(more) <= once
+    assert more[-1] == -1.0
 
 
 @pytest.mark.parametrize("text", [text for text in ORDINARY + LOOPS if text])
@@ -74,6 +74,6 @@ def test_saying_it_all_again_never_raises_gold(text):
 
 
 def test_negative_repetition_is_not_praise():
-    """A harsh review that repeats one word keeps VADER's score until most of it is repetition."""
+    """A harsh review may repeat a word; only when most of it is repetition does it lose more than VADER takes."""
     assert gold("a bad script and a bad cast") == compound("a bad script and a bad cast") < 0
     assert gold("bad bad bad bad bad bad") == -1.0

@@ -82,23 +82,27 @@ def run_cell(cell, cell_id, store, progress):
 
 
 def _steps(partial: Path, progress) -> None:
-    """Twenty steps with a checkpoint after each, going on from the last checkpoint that is there."""
+    """Ten steps with a checkpoint after each, going on from the last checkpoint that is there."""
     checkpoints = partial / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
-    for step in range(len(list(checkpoints.iterdir())), 20):
+    for step in range(len(list(checkpoints.iterdir())), 10):
         time.sleep(0.1)
         with (partial / "steps.txt").open("a") as steps:
             steps.write(f"{step}\n")
         (checkpoints / f"step-{step}").touch()
-        progress("train", (step + 1) / 20, "")
+        progress("train", (step + 1) / 10, "")
 
 
 def _hang_stubbornly(partial: Path, progress) -> None:
-    """Never end, ignore a polite request to, and have a child that does not end either."""
+    """Never end, ignore a polite request to, and have a child that does the same."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _leave_a_child(partial, progress)
+    time.sleep(1000)
+
+
+def _leave_a_child(partial: Path, progress) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     (partial / "child.txt").write_text(str(child.pid))
-    time.sleep(1000)
 
 
 def _raise(error: BaseException) -> None:
@@ -121,6 +125,7 @@ ACTIONS = {
     "steps": _steps,
     "print": lambda partial, progress: os.system("echo from a shell; echo to stderr >&2"),
     "thread": _leave_a_thread,
+    "child": _leave_a_child,
     "hang": lambda partial, progress: time.sleep(1000),
     "stubborn": _hang_stubbornly,
     "kill": lambda partial, progress: os.kill(os.getpid(), signal.SIGKILL),

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from bakeoff.reports.frame import Results
 
 HOSTILE = {

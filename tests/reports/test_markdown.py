@@ -1,0 +1,34 @@
+"""report.md."""
+
+import re
+
+from bakeoff.reports.markdown import Markdown, escape
+
+
+def test_report_has_the_tables_and_links_charts_that_exist(results, tmp_path):
+    """Every chart that the text links to is a file beside it, and no row of a table breaks."""
+    written = Markdown().write(results, tmp_path)
+    text = written[0].read_text()
+    links = re.findall(r"\]\((charts/[^)]+)\)", text)
+    assert len(links) == 10
+    assert all((tmp_path / link).is_file() for link in links)
+    assert "## Leaderboard" in text
+    assert "## All runs" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    board = rows[: next(i for i, row in enumerate(rows) if row.startswith("| row against"))]
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in board}) == 1
+
+
+def test_text_cannot_become_markup():
+    """Pipes, HTML, links, emphasis and line breaks in a label are shown, not obeyed."""
+    assert escape("a|b\n<b> [x](y) *z* `c` \u202e&") == r"a\|b &lt;b&gt; \[x\](y) \*z\* \`c\` \u202e&amp;".replace(
+        r"\u202e", "\\\\u202e"
+    )
+
+
+def test_failed_cells_and_parity_are_in_the_text(run, tmp_path):
+    """The failure's reason is escaped and there; an unequal cell is announced above all numbers."""
+    run.edit(run.path("dpo", 1) / "cell.json", parity={"device": "cuda"})
+    text = Markdown().render(run.results())
+    assert "&lt;b&gt;of 8&lt;/b&gt;" in text
+    assert text.index("Not a fair comparison") < text.index("## Leaderboard")

@@ -1,0 +1,174 @@
+"""The command line says what happened, with the right exit code, and starts fast."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import bakeoff
+from bakeoff import cli, reporting, runner
+from bakeoff.doctor import Check
+
+
+@pytest.fixture
+def matrix(tmp_path, fake_lab, monkeypatch):
+    """A matrix of one fake algorithm that ends well and one that fails, run under ``tmp_path/runs``."""
+    monkeypatch.setattr(runner, "WORKER", "fake_lab")
+    monkeypatch.setattr(reporting, "read_results", lambda store: f"results of {store.folder.name}")
+    monkeypatch.setattr(reporting, "leaderboard", lambda results: f"leaderboard: {results}")
+    monkeypatch.setattr(reporting, "refresh_reports", lambda store, results: True)
+    monkeypatch.setenv("BAKEOFF_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "matrix.yaml"
+    path.write_text(
+        "name: mine\nmodels: [{folder: model, label: m}]\ntasks: [fake]\nbudgets: [{name: b, steps: 1}]\n"
+        "algorithms:\n  - {name: fake, label: good, do: ok}\n  - {name: fake, label: bad, do: broken}\n"
+        "seeds: 1\nevaluators: [fake]\njudge: fake\n"
+    )
+    return str(path)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_help_imports_nothing_heavy():
+    """``bakeoff --help`` lists the commands and leaves torch, pandas and their like alone."""
+    script = (
+        "import sys; from bakeoff.cli import main; sys.argv = ['bakeoff', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'pandas', 'numpy', 'trl', 'matplotlib', 'psutil'} & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "[]"
+    for name in ("run", "plan", "status", "report", "plugins", "doctor"):
+        assert name in said
+
+
+@pytest.mark.parametrize("name", ["run", "plan", "status", "report", "doctor", "plugins list", "plugins show"])
+def test_every_command_has_an_example(name, command):
+    """The help of each command ends with a command line to copy."""
+    code, said, _ = command(*name.split(), "--help")
+    assert code == 0
+    assert f"bakeoff {name}" in said.split("Example")[1]
+
+
+def test_run_ends_with_table_report_and_failures(matrix, command):
+    """A run prints the leaderboard and where the report is, names what failed, and exits with 1."""
+    code, said, problems = command("run", matrix, "--workers", "1")
+    assert code == 1
+    assert "leaderboard: results of mine" in said
+    assert said.rstrip().endswith("mine/report/index.html")
+    assert "bad seed 0: infra_error: ValueError: first line" in problems
+    assert "log.txt" in problems
+
+
+def test_run_of_what_is_done_says_so(matrix, command):
+    """Running what is done exits with 0 and trains nothing."""
+    assert command("run", matrix, "--only", "algorithm=good")[0] == 0
+    code, said, _ = command("run", matrix, "--only", "algorithm=good")
+    assert code == 0
+    assert "Nothing to do" in said
+
+
+def test_stopped_run_says_how_to_resume(matrix, command, monkeypatch):
+    """After Ctrl-C the command to resume is printed and the exit code is 130."""
+    monkeypatch.setattr(runner, "run", lambda *_, **__: runner.Summary({"ok": 1, "not_run": 2}, interrupted=True))
+    code, _, problems = command("run", matrix, "--only", "algorithm=good")
+    assert code == 130
+    assert "2 cells to go" in problems
+    assert f"bakeoff run {matrix} --only algorithm=good" in problems
+
+
+def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
+    """A plan shows state, time and memory of every cell, also as JSON, and leaves no trace."""
+    code, said, _ = command("plan", matrix)
+    assert code == 0
+    assert "2 to do, about 24s of cell time" in said
+    assert "1.0 GiB" in said
+    assert "a guess" in said
+    rows = json.loads(command("plan", matrix, "--json")[1])
+    assert [(row["algorithm"], row["state"], row["estimated_s"]) for row in rows] == [
+        ("good", "to do", 12.0),
+        ("bad", "to do", 12.0),
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_status_finds_the_run(matrix, command):
+    """The status of the last run, by table and as JSON."""
+    command("run", matrix)
+    _, said, _ = command("status")
+    assert "2/2 cells" in said
+    assert "ValueError: first line" in said
+    state = json.loads(command("status", "mine", "--json")[1])
+    assert (state["ended"], state["failed"], state["total"]) == (2, 1, 2)
+    assert {cell["label"]: cell["state"] for cell in state["cells"]} == {
+        "good seed 0": "ok",
+        "bad seed 0": "infra_error",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "fix"),
+    [
+        (["run", "no_such_matrix"], "no_such_matrix", "Stock matrices"),
+        (["status", "nothing"], "nothing", "Runs in"),
+        (["plugins", "show", "algorithm", "nothing"], "nothing", "Installed"),
+        (["plugins", "show", "thing", "dpo"], "'thing' is no kind of plugin", "algorithm"),
+    ],
+)
+def test_errors_say_what_and_how_to_mend(words, what, fix, matrix, command):
+    """An error is told on stderr with its way out, without a traceback, with exit code 2."""
+    code, said, problems = command(*words)
+    assert code == 2
+    assert said == ""
+    assert what in problems
+    assert fix in problems
+    assert "Traceback" not in problems
+
+
+def test_debug_shows_the_traceback(command):
+    """``--debug`` lets the exception through."""
+    with pytest.raises(bakeoff.errors.BakeoffError):
+        command("--debug", "run", "no_such_matrix")
+
+
+def test_plugins_are_listed_and_shown(fake_lab, command):
+    """Every installed plugin is listed; one is shown with its settings and their defaults."""
+    rows = json.loads(command("plugins", "list", "--json")[1])
+    assert {"kind": "algorithm", "name": "fake"}.items() <= next(row for row in rows if row["name"] == "fake").items()
+    _, said, _ = command("plugins", "show", "algorithm", "fake")
+    assert "Fake Policy Optimization" in said
+    assert "do" in said.split()
+    assert "ok" in said.split()
+
+
+@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("warning", 0), ("broken", 1)])
+def test_doctor_fails_when_something_is_broken(state, code, command, monkeypatch):
+    """The doctor's exit code is 1 when a check is broken; only what is not well gets advice."""
+    monkeypatch.setattr("bakeoff.doctor.examine", lambda runs: iter([Check("heart", state, "it beats", "Rest.")]))
+    ended, said, _ = command("doctor")
+    assert ended == code
+    assert "heart: it beats" in said
+    assert ("Rest." in said) is (state != "ok")
+    assert json.loads(command("doctor", "--json")[1])[0]["state"] == state
+
+
+def test_python_function_is_the_same_run(matrix):
+    """``bakeoff.run`` does what ``bakeoff run`` does and returns the results."""
+    assert bakeoff.run(matrix, only=["algorithm=good"], name="other") == "results of other"
