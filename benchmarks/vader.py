@@ -11,7 +11,7 @@ redundant. A positive word of VADER's lexicon is redundant praise when it
   weaker positive words do not break a row.
 
 Any word is redundant when it ends a pair of words that occurred before ("I love it. I love it."), as in
-seq-rep-2 (Welleck et al. 2019, arXiv:1908.04319). "And", "or" and "&" are passed over throughout. Up to a
+seq-rep-2 (Welleck et al. 2019, arXiv:1908.04319). "And" and "or" are passed over throughout. Up to a
 fifth of a text's words may be redundant free of charge, since ordinary prose repeats "of the"; from a half on
 the fine is full.
 
@@ -30,7 +30,7 @@ from bakeoff.contracts import Metric
 
 FREE_SHARE, FULL_SHARE = 0.2, 0.5
 STRONG, LONGEST_ROW = 2.0, 3
-CONJUNCTIONS = frozenset({"and", "or", "&"})
+CONJUNCTIONS = frozenset({"and", "or"})
 
 REWARD = Metric("vader", "VADER compound", "higher", "Sentiment of the completion.", -1.0, 1.0)
 GOLD = Metric(
@@ -98,11 +98,8 @@ def _tokens(text: str) -> list[str]:
 
 def _word(token: str) -> str:
     """A token in lower case without its punctuation; empty for punctuation that VADER does not know."""
-    lexicon = _analyzer().lexicon
     word = token.lower()
-    if word in lexicon or word in _analyzer().emojis or word in CONJUNCTIONS:
-        return word
-    return word.strip(string.punctuation)
+    return word if word in _analyzer().lexicon else word.strip(string.punctuation)
 
 
 def _valence(word: str) -> float:

@@ -51,7 +51,7 @@ class Chart:
 
 
 def charts_of(section: Section) -> tuple[Chart, ...]:
-    """The charts of a section that its data allow, drawn once: effects, frontier, learning curves, cost against gain."""
+    """The charts that a section's data allow, drawn once: effects, frontier, learning curves, cost against gain."""
     key = f"charts {section.slug}"
     if key not in section.results.memo:
         section.results.memo[key] = _draw(section)

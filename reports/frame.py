@@ -150,8 +150,8 @@ class Results:
     def references(self) -> dict[str, dict[str, float]]:
         """By task label: named gold scores on the test rows, e.g. "best constant answer '7'"."""
         references: dict[str, dict[str, float]] = {}
-        for record in self._records.values():
-            references.setdefault(record["task"], {}).update(record.get("references") or {})
+        for cell in self.plan["cells"]:
+            references.setdefault(cell["task"], {}).update(self.record(cell["id"]).get("references") or {})
         return references
 
     def record(self, cell_id: str) -> dict[str, Any]:
@@ -165,12 +165,12 @@ class Results:
         did not record is not compared.
         """
         groups: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
-        for cell_id, record in self._records.items():
-            for field, value in (record.get("parity") or {}).items():
+        for cell in self.plan["cells"]:
+            for name, value in (self.record(cell["id"]).get("parity") or {}).items():
                 if value is not None:
                     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-                    key = (record["model"], record["task"], record["budget"], field)
-                    groups.setdefault(key, {}).setdefault(text, []).append(cell_id)
+                    key = (cell["model"], cell["task"], cell["budget"], name)
+                    groups.setdefault(key, {}).setdefault(text, []).append(cell["id"])
         return [(key[3], values) for key, values in groups.items() if len(values) > 1]
 
     # ------------------------------------------------------------------------------- reading

@@ -73,6 +73,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
+    made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # scores stay in the order of importance
     made.filters["phrase"] = formats.phrase
     return made
 

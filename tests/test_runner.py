@@ -259,6 +259,7 @@ def test_killed_cell_goes_on_from_its_checkpoint(write_matrix, store):
     assert "infra_error" in said
     assert "SIGKILL" in store.status(growing)["reason"]
     assert run(path, store).failed == 0
+    assert len((store.cell(growing) / "attempts.txt").read_text().splitlines()) == 2
     steps = [int(line) for line in (store.cell(growing) / "steps.txt").read_text().split()]
     assert sorted(set(steps)) == list(range(10))
     assert len(steps) <= 11

@@ -96,7 +96,7 @@ def run(function: str, cell: CellSpec, cell_id: str, folder: str, threads: int) 
     store.finish_cell(cell_id, status)
     sys.stdout.flush()
     sys.stderr.flush()
-    return  # a thread that a plugin left behind must not keep the process alive
+    os._exit(0)  # a thread that a plugin left behind must not keep the process alive
 
 
 def classify(error: BaseException) -> str:

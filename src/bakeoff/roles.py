@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 Role = Literal["policy", "reference", "value", "reward"]
 
-ADAPTERS: dict[str, str] = {"policy": "default", "reference": "ref", "value": "value", "reward": "reward"}
-"""Role to adapter. "default" is peft's name for a model's only adapter, "ref" TRL's for a frozen copy."""
+ADAPTERS: dict[Role, str] = {"policy": "default", "reference": "reference", "value": "value", "reward": "reward"}
+"""Role to adapter. "default" is peft's name for a model's only adapter."""
+
+TRL_REFERENCE = "ref"
+"""TRL's name for the frozen copy of "default" that some of its trainers add; they fail when it is there already,
+so ours has another."""
 
 
 class _Pending:

@@ -101,13 +101,15 @@ def plan(matrix: Matrix, store: Store) -> list[PlannedCell]:
 
     So a run that is stopped early is a comparison already. Reads the store and writes nothing.
     """
-    work = importlib.import_module(WORKER)
+    work, past = importlib.import_module(WORKER), _past_costs(store)
+    return [_planned(cell, cell_id, store, work, past) for cell_id, cell in _cells(matrix).items()]
+
+
+def _cells(matrix: Matrix) -> dict[str, CellSpec]:
+    """The matrix's cells by id, seed by seed."""
+    fingerprints = importlib.import_module(WORKER).fingerprints
     cells = sorted(matrix.cells(), key=lambda cell: matrix.spec.seeds.index(cell.seed))
-    past = _past_costs(store)
-    return [
-        _planned(cell, matrices.cell_id(cell, fingerprints=work.fingerprints(cell)), store, work, past)
-        for cell in cells
-    ]
+    return {matrices.cell_id(cell, fingerprints=fingerprints(cell)): cell for cell in cells}
 
 
 def _planned(cell: CellSpec, cell_id: str, store: Store, work: Any, past: Mapping[tuple[str, ...], Any]) -> PlannedCell:
@@ -163,12 +165,7 @@ def _write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> N
         known = {entry["id"]: entry for entry in earlier.get("cells", []) + earlier.get("retired", [])}
         kept = {entry["id"] for entry in earlier.get("cells", [])} | {cell.id for cell in cells}
         asked = {cell.id: cell.record() for cell in cells}
-        if matrix.only:
-            fingerprints = importlib.import_module(WORKER).fingerprints
-            whole = dataclasses.replace(matrix, only=()).cells()
-            order = [matrices.cell_id(cell, fingerprints=fingerprints(cell)) for cell in whole]
-        else:
-            order = list(asked)
+        order = [*_cells(dataclasses.replace(matrix, only=()))]
         planned = [asked.get(key) or known[key] for key in order if key in kept]
         retired = [entry for key, entry in known.items() if key not in order]
         plan = {

@@ -11,6 +11,7 @@ ORDINARY = [
     "was a very, very good film, and I would see it again.",
     "No, no, no. It was terrible, though the ending was not bad.",
     "a smart, sweet and playful romantic comedy.",
+    "A great story, a wonderful cast, an amazing score, a superb ending: perfect.",
     "one of the best stories of the sea that I have read, and one of the longest of the year so far.",
     "a good film with a good cast",
     "I had had enough of it after ten minutes, so I left.",
@@ -23,6 +24,7 @@ LOOPS = [
     "great, wonderful, amazing, excellent, superb, lovely, perfect, best",
     "great and wonderful and amazing and excellent and superb and lovely",
     "Love LOVE love Love",
+    ":) :) :) :)",
     "😍😍😍😍😍",
     "love great love great love great love great",
 ]
@@ -65,6 +67,13 @@ def test_more_of_the_same_praise_never_raises_gold(start, word):
     once, *more = (gold(f"{start} {' '.join([word] * times)}") for times in range(1, 25))
     assert max(more) <= once
     assert more[-1] == -1.0
+
+
+def test_praise_counts_twice_and_no_more():
+    """Two uses of a word of praise are ordinary; a third one earns nothing, however far from the others it stands."""
+    twice = "a great plot and a cast that is great, with an ending which"
+    assert gold(twice) == compound(twice)
+    assert gold(f"{twice} is great") == gold(f"{twice} is") < compound(f"{twice} is great")
 
 
 @pytest.mark.parametrize("text", [text for text in ORDINARY + LOOPS if text])
