@@ -27,8 +27,9 @@ IDENTITY = ["id", "model", "task", "budget", "algorithm", "algorithm_name", "tit
 SCORE_COLUMNS = ["prompt_id", "sample", "fraction", "metric", "value"]
 SAMPLE_COLUMNS = [
     *("prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"),
-    *("logp", "reference_logp", "kl"),
 ]
+LOGP_COLUMNS = ["logp", "reference_logp", "kl"]
+"""Of samples too, sums over a completion's tokens in nats; only where an evaluator needed log-probabilities."""
 
 
 class Primary(NamedTuple):
@@ -98,11 +99,14 @@ class Results:
     def samples(self, ids: Iterable[str] | None = None, *, final: bool = True) -> pd.DataFrame:
         """The sampled texts of the cells ``ids`` (all), ``final`` ones only or those of every probe.
 
-        Columns: ``IDENTITY`` and ``SAMPLE_COLUMNS``. The text is the model's own: treat it as hostile.
+        Columns: ``IDENTITY``, ``SAMPLE_COLUMNS`` and, NaN where nobody measured them, ``LOGP_COLUMNS``. The text is
+        the model's own: treat it as hostile.
         """
         wanted = self._present("samples.parquet", ids)
-        frames = [_read_parquet(self._cell(i) / "samples.parquet", SAMPLE_COLUMNS) for i in wanted]
-        samples = self._tag(wanted, frames, SAMPLE_COLUMNS)
+        columns = [*SAMPLE_COLUMNS, *LOGP_COLUMNS]
+        files = [self._cell(i) / "samples.parquet" for i in wanted]
+        frames = [_read_parquet(file, SAMPLE_COLUMNS).reindex(columns=columns) for file in files]
+        samples = self._tag(wanted, frames, columns)
         return samples[samples["fraction"] == 1.0].reset_index(drop=True) if final else samples
 
     def probes(self) -> pd.DataFrame:
@@ -203,7 +207,7 @@ class Results:
         frames = []
         for cell_id in wanted:
             path = self._cell(cell_id) / "scores.parquet"
-            frames.append(_read_parquet(path, SCORE_COLUMNS))
+            frames.append(_read_parquet(path, SCORE_COLUMNS)[SCORE_COLUMNS])
             if frames[-1].duplicated(SCORE_COLUMNS[:-1]).any():
                 raise StoreError(f"{path} scores a sample twice by one metric.", fix=_rerun(path))
         return self._tag(wanted, frames, SCORE_COLUMNS)
@@ -300,4 +304,4 @@ def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
         raise StoreError(f"{path} is not a Parquet file: {error}.", fix=_rerun(path)) from None
     if missing := [name for name in columns if name not in frame.columns]:
         raise StoreError(f"{path} has no column {', '.join(missing)}.", fix=_rerun(path))
-    return frame[columns]
+    return frame

@@ -125,12 +125,13 @@ def _environment_of(results: Results) -> dict[str, Any]:
 
 
 def _parity(results: Results) -> list[dict[str, Any]]:
-    """The parity problems, with cells named as people name them."""
+    """The parity problems: field, and for each value the cells that have it, the most common value in short."""
     names = {row.id: f"{row.algorithm} seed {row.seed}" for row in results.cells.itertuples()}
     problems = []
-    for field, values in results.parity():
-        cells = {value: ", ".join(names.get(i, i) for i in ids) for value, ids in values.items()}
-        problems.append({"field": field, "values": cells})
+    for name, values in results.parity():
+        most = max(values, key=lambda value: len(values[value]))
+        cells = {value: ", ".join(names[i] for i in ids) for value, ids in values.items()}
+        problems.append({"field": name, "values": cells | {most: f"the other {len(values[most])}"}})
     return problems
 
 

@@ -16,14 +16,14 @@ SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "–": "--", "Δ": r"$\Delta$", "×": r"$\times$",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "·": r"$\cdot$", "…": r"\ldots{}",
-    "\u2009": r"\,", "’": "'",
+    "\u2009": r"\,", "\u00a0": "~", "’": "'",
 }  # fmt: skip
 """What LaTeX would read as a command or cannot print, and what to write instead."""
 
 
 def escape(text: str) -> str:
     """``text`` as LaTeX that prints exactly that."""
-    line = " ".join(visible(text).replace("\u2009", "\0").split()).replace("\0", "\u2009")
+    line = re.sub(r"[ \t\n]+", " ", visible(text)).strip()
     return re.sub("|".join(map(re.escape, SPECIAL)), lambda match: SPECIAL[match[0]], line)
 
 

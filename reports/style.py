@@ -29,7 +29,7 @@ PAPER = "#fffffe"
 GREY = "#85858d"
 """The baseline, in every chart."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#9a8c00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 DASHES: tuple[tuple[int, tuple[float, ...]], ...] = ((0, ()), (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (6, 1.6, 1.4, 1.6)))
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -64,7 +64,7 @@ class Look(NamedTuple):
 
 def looks(algorithms: Sequence[str], baseline: str | None) -> dict[str, Look]:
     """A look for each label in the plan's order, the same in every chart of a run; the baseline is grey."""
-    styles = zip(cycle(COLOURS), cycle(MARKERS), (dash for dash in cycle(DASHES)), strict=False)
+    styles = zip(cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False)
     trained = [name for name in algorithms if name != baseline]
     found = {name: Look(*style) for name, style in zip(trained, styles, strict=False)}
     return found | ({baseline: Look(GREY, "o", (0, (1, 2)))} if baseline is not None else {})

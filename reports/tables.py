@@ -31,8 +31,16 @@ PLAIN: dict[str, Callable[[float], str]] = {
     "duration": formats.duration,
     "p": formats.p_value,
 }
-ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
-TONES = {"WIN": "win", "LOSS": "loss", "INCONCLUSIVE": "open", "ok": "", "running": "open", "not_run": "open"}
+ARROWS = {"higher": "\u00a0↑", "lower": "\u00a0↓", "none": ""}
+TONES = {
+    "WIN": "win",
+    "LOSS": "loss",
+    "INCONCLUSIVE": "open",
+    "ok": "",
+    "running": "open",
+    "not_run": "open",
+    "incompatible": "open",
+}
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ def leaderboard(section: Section) -> Table:
     columns += [column for column in optional if column.key in section.metrics and column.key != section.primary.name]
     columns += [
         Column("flops", "FLOPs", "si", help="training alone, mean over seeds"),
-        Column("flops_shared", "+ shared", "si", help="with the stages that it needs charged to it in full"),
+        Column("flops_shared", "+\u00a0shared", "si", help="with the stages that it needs charged to it in full"),
         Column("seconds", "time", "duration", help="training alone, mean over seeds"),
         Column("peak_bytes", "memory", "size", help="peak, worst seed"),
     ]
@@ -159,7 +167,7 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     done = cells[cells["status"] == "ok"]
     failed = cells.loc[cells["status"] != "ok", "status"].value_counts()
     row: dict[str, Any] = {"algorithm": name, "title": cells["title"].iloc[0], "seeds_ok": ok, "seeds_planned": planned}
-    row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count} {status}" for status, count in failed.items())])
+    row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count}\u00a0{status}" for status, count in failed.items())])
     row |= _spread("primary", section.estimate(name, section.primary.name))
     effect = section.effects.get(name)
     row |= _spread("delta", effect.difference if effect else None)

@@ -149,3 +149,66 @@ def run_cell(tmp_path):
         return store.partial(name)
 
     return run
+
+
+@pytest.fixture
+def make_context(tokenizer, tmp_path):
+    """``make_context(roles, budget={...})``: a ``TrainContext`` on a toy with prompts, demonstrations and pairs.
+
+    The reward is the share of "e"; what is logged is in ``context.lines``.
+    """
+    import torch
+    from datasets import Dataset
+
+    from bakeoff.budget import Meter
+    from bakeoff.callbacks import CellCallback
+    from bakeoff.contracts import TrainContext
+
+    words = ["the film ", "we were ", "a bad ", "never ", "three ", "sweet ", "there was ", "good "]
+
+    def encode(text):
+        return tokenizer(text)["input_ids"]
+
+    def share_of_e(prompts, completions, **columns):
+        return [text.count("e") / max(1, len(text)) for text in completions]
+
+    def make(roles, *, budget=None, reward=share_of_e, max_new_tokens=8, seed=0):
+        replies = [word.replace("a", "e")[: 3 + number % 4] for number, word in enumerate(words)]
+        rows = [(str(i), encode(word), [*encode(reply), 0]) for i, (word, reply) in enumerate(zip(words, replies, strict=True))]
+        meter = Meter(budget or {"steps": 1})
+        meter.detach = meter.attach(roles)
+        context = TrainContext(
+            policy=roles.model,
+            roles=roles,
+            tokenizer=tokenizer,
+            prompts=Dataset.from_list(
+                [{"id": i, "prompt": w, "prompt_ids": p} for w, (i, p, _) in zip(words, rows, strict=True)]
+            ),
+            demonstrations=Dataset.from_list(
+                [{"id": i, "input_ids": p + c, "labels": [-100] * len(p) + c} for i, p, c in rows]
+            ),
+            preferences=Dataset.from_list(
+                [
+                    {
+                        "id": i, "prompt": tokenizer.decode(p), "chosen": tokenizer.decode(c), "rejected": "bad",
+                        "prompt_ids": p, "chosen_ids": c, "rejected_ids": [*encode("bad luck"[: len(p)]), 0],
+                    }
+                    for i, p, c in rows
+                ]
+            ),
+            reward=reward,
+            meter=meter,
+            seed=seed,
+            folder=tmp_path / "checkpoints",
+            max_new_tokens=max_new_tokens,
+        )  # fmt: skip
+        context.lines = []
+        context.record = context.lines.append
+        dtype = roles.parameters("policy")[0].dtype
+        context.callbacks = [
+            CellCallback(context, after_step=lambda: None, dtype=dtype, checkpoint_s=float("inf"), state=dict)
+        ]
+        torch.manual_seed(seed)
+        return context
+
+    return make

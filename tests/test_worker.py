@@ -1,10 +1,13 @@
 """Whole cells on a toy model: what a cell writes, its warm start, and going on after a crash."""
 
-import json, sys; sys.path.insert(0,"/tmp/lab"); import dbg
+import json
+import math
 
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
+
+from bakeoff import worker
 
 SMALL = {
     "sft": {"learning_rate": 5e-3, "batch": 4},
@@ -61,3 +64,44 @@ def test_a_cell_that_crashed_goes_on_as_if_it_had_not(algorithm, precision, toy_
     assert all((expected[name] == found[name]).all() for name in expected)
     pd.testing.assert_frame_equal(scores(whole), scores(resumed))
     assert training(whole) == training(resumed)
+
+
+@pytest.mark.parametrize("algorithm", SMALL)
+def test_the_reference_is_the_warm_start(algorithm, toy_cell, run_cell):
+    """Training that cannot move leaves the policy at the warm start: KL to the reference is exactly 0, not so to the base."""
+    frozen = SMALL[algorithm] | {"learning_rate": 1e-30}
+    folder = run_cell(toy_cell(algorithm, frozen, budget={"steps": 2}, warm_start="sft"))
+    assert any(weight.abs().max() > 0 for name, weight in adapter(folder).items() if "lora_B" in name)
+    assert (scores(folder).query("metric == 'kl'")["value"] == 0).all()
+    first = training(folder)[0]
+    assert first.get("kl", 0.0) == 0
+    assert first.get("kl_k1", 0.0) == 0
+    if algorithm == "dpo":
+        assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "trl-grpo"])
+def test_a_trainers_own_adapters_do_not_outlive_it(algorithm, toy_cell, run_cell):
+    """TRL adds a frozen copy to the model and fails where one is there: warm-start by TRL, then train by TRL."""
+    folder = run_cell(toy_cell(algorithm, SMALL[algorithm], warm_start="dpo"))
+    assert (scores(folder).query("metric == 'kl'")["value"] > 0).all()
+    assert [path.name for path in (folder / "adapter").iterdir() if path.is_dir()] == []
+
+
+def test_a_warm_start_is_computed_once(toy_cell, run_cell, monkeypatch):
+    """Another cell of the run loads it, and gets what the cell that computed it got."""
+    cell = toy_cell("sft", SMALL["sft"], warm_start="sft", precision="bf16")
+    first = run_cell(cell, name="first")
+    stages = sorted(path.name for path in (first.parents[1] / "stages").iterdir())
+    second = run_cell(cell, name="second")
+    assert sorted(path.name for path in (first.parents[1] / "stages").iterdir()) == stages
+    assert all((adapter(first)[name] == adapter(second)[name]).all() for name in adapter(first))
+    pd.testing.assert_frame_equal(scores(first), scores(second))
+
+
+def test_a_broken_last_line_of_the_log_is_written_again(tmp_path):
+    """A process that is killed can leave half a line; a resumed run drops it and the steps past the checkpoint."""
+    log = tmp_path / "training.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    worker._keep_lines(log, 2)
+    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'

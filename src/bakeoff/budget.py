@@ -149,14 +149,13 @@ class Meter:
             mask = kwargs.get("attention_mask")
             tokens = int(mask.sum()) if mask is not None and mask.shape == (rows, length) else positions
             pairs = rows * length * (length + self._cached)
-            role = role_of(roles)
-            adapter = role != "reference" or roles.has("reference")
+            role, adapter = running(roles)
             spent = self._of(role)
             spent.flops += cost.forward(positions, pairs, adapter=adapter)
             if kwargs.get("past_key_values") is not None:
                 spent.tokens_generated += rows
             elif torch.is_grad_enabled() and hidden.requires_grad:
-                recomputed = bool(roles.causal_lm.is_gradient_checkpointing and module.training)
+                recomputed = roles.recomputes_activations and module.training
 
                 def backward(gradient: Tensor) -> None:
                     if not self._off:
@@ -171,7 +170,7 @@ class Meter:
 
     def _make_after_head(self, roles: RoleModel) -> Callable[..., None]:
         def after(module: nn.Module, args: Any, output: Tensor) -> None:
-            rows, role = output.shape[:-1].numel(), role_of(roles)
+            rows, role = output.shape[:-1].numel(), running(roles)[0]
             self.count_head(role, rows)
             if output.requires_grad:
                 output.register_hook(lambda gradient: self.count_head(role, rows))
@@ -187,7 +186,7 @@ class Meter:
             labels = kwargs.get("labels")
             if kwargs.get("fused_lm_head") and labels is not None:
                 rows = labels[:, 1:].numel() if labels.device.type == "cpu" else int((labels[:, 1:] != -100).sum())
-                self.count_head(role_of(roles), rows * (3 if torch.is_grad_enabled() else 1))
+                self.count_head(running(roles)[0], rows * (3 if torch.is_grad_enabled() else 1))
 
         return before
 
@@ -284,17 +283,18 @@ def meter_for(budget: BudgetSpec) -> Meter:
     return Meter(budget.limits())
 
 
-def role_of(roles: RoleModel) -> str:
-    """Which role runs now, read from the LoRA layers: right also when a trainer switches them itself."""
+def running(roles: RoleModel) -> tuple[str, bool]:
+    """The role that runs now and whether an adapter does, from the LoRA layers: right also when a trainer switches."""
     from peft.tuners.lora import LoraLayer
 
-    from bakeoff.roles import ADAPTERS
+    from bakeoff.roles import ADAPTERS, TRL_REFERENCE
 
     layer = next(module for module in roles.backbone.modules() if isinstance(module, LoraLayer))
     if layer.disable_adapters:
-        return "reference"
+        return "reference", False
     adapter = layer.active_adapters[0]
-    return next((role for role, name in ADAPTERS.items() if name == adapter), adapter)
+    roles_by_adapter = {name: str(role) for role, name in ADAPTERS.items()} | {TRL_REFERENCE: "reference"}
+    return roles_by_adapter.get(adapter, adapter), True
 
 
 def learning_rate_scale(fraction: float) -> float:

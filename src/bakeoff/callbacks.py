@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 STATE = "bakeoff.json"
 """Written last into a checkpoint: a checkpoint without it was cut off and is not resumed from."""
 
+MISLEADING = frozenset({"epoch", "learning_rate", "num_tokens", "step_time"})
+"""Trainers' metrics that are not logged: the meter has better, or (the learning rate) they know nothing of its decay."""
+
 
 class CellCallback(TrainerCallback):
     """Bound to one cell. ``after_step`` is called off the clock after each optimizer step."""
@@ -45,9 +48,10 @@ class CellCallback(TrainerCallback):
         self.checkpoint_s = checkpoint_s
         self.state = state
         self._saved = time.monotonic()
+        self._learning_rate = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # Loading an adapter back (a resumed run) turns it to fp32 and moves requires_grad.
+        # A trainer may have added an adapter, in fp32; loading one back (a resumed run) moves requires_grad.
         cast_adapters(self.context.policy, self.dtype)
         self.context.roles.refresh()
         self.context.meter.start()
@@ -58,6 +62,7 @@ class CellCallback(TrainerCallback):
         for group in kwargs["optimizer"].param_groups:
             # "initial_lr" is the peak, kept by the (constant) scheduler that transformers makes.
             group["lr"] = group["initial_lr"] * learning_rate_scale(self.context.meter.fraction)
+        self._learning_rate = kwargs["optimizer"].param_groups[0]["lr"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         meter = self.context.meter
@@ -87,7 +92,8 @@ class CellCallback(TrainerCallback):
         for name in ("loss", "grad_norm"):
             if not math.isfinite(numbers.get(name, 0.0)):
                 raise FloatingPointError(f"{name} is {numbers[name]} at step {state.global_step}")
-        self.context.log({key: float(value) for key, value in numbers.items() if key not in ("epoch", "learning_rate")})
+        kept = {key: float(value) for key, value in numbers.items() if key not in MISLEADING}
+        self.context.log(kept | {"learning_rate": self._learning_rate})
 
 
 def _rows_a_step(args: Any) -> int:

@@ -6,6 +6,7 @@ offline. GGUF weights are dequantised once into the cache. No pickle is read: we
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SHORT = 512
+"""Tokens up to which plain attention is used on a CPU."""
 _BLOCK = 1 << 20
 
 
@@ -193,6 +196,21 @@ def _convert(gguf: Path, folder: Path) -> None:
     temporary.rename(folder)
 
 
+def _in_cache(where: str) -> bool:
+    return Path(where).is_relative_to(cache_folder())
+
+
+def _keep(model: PreTrainedModel, folder: Path) -> None:
+    """Save a quantised model; when another worker was first, its copy stands."""
+    temporary = Path(f"{folder}.partial-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     """The tokenizer, padding on the left (rollouts) and with a pad token (EOS when it has none)."""
     from transformers import AutoTokenizer
@@ -225,8 +243,11 @@ def compute_dtype(spec: ModelSpec) -> torch.dtype:
     return torch.bfloat16
 
 
-def load_base(spec: ModelSpec) -> PreTrainedModel:
+def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel:
     """The frozen base in ``spec.precision`` on ``device()``, in eval mode.
+
+    ``longest`` is the most tokens a sequence can have: on a CPU, short ones get plain attention, since the backward
+    of the CPU's fused kernel is several times slower in bf16; long ones need its memory savings.
 
     int8 (LLM.int8(), arXiv:2208.07339) and nf4 with double quantisation (QLoRA, arXiv:2305.14314 §3) are
     bitsandbytes', on CPU and GPU alike. Raises ``ModelError``.
@@ -236,6 +257,7 @@ def load_base(spec: ModelSpec) -> PreTrainedModel:
 
     where, revision = prepare(spec)
     dtype = compute_dtype(spec)
+    on_cpu = device().type == "cpu"
     quantization = None
     if spec.precision == "nf4":
         quantization = BitsAndBytesConfig(
@@ -246,22 +268,28 @@ def load_base(spec: ModelSpec) -> PreTrainedModel:
         )
     elif spec.precision == "int8":
         quantization = BitsAndBytesConfig(load_in_8bit=True)
+    # A model that was converted into the cache is quantised there once, too: that takes longer than reading it.
+    kept = Path(where, f"{spec.precision}-{dtype}".replace("torch.", "")) if _in_cache(where) else None
+    is_kept = quantization is not None and kept is not None and kept.is_dir()
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            where,
+            str(kept) if is_kept else where,
             revision=revision,
             dtype=dtype,
-            quantization_config=quantization,
             device_map={"": device()} if quantization is not None else None,
             use_safetensors=True,
+            attn_implementation="eager" if longest is not None and longest <= SHORT and on_cpu else None,
             trust_remote_code=spec.trust_remote_code,
+            **({} if quantization is None or is_kept else {"quantization_config": quantization}),
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"model '{spec.label}' did not load from {where}: {error}",
             fix="It must be a causal language model with safetensors weights; "
             "code from the model's folder runs only with `trust_remote_code: true`.",
         ) from error
+    if quantization is not None and kept is not None and not is_kept:
+        _keep(model, kept)
     if quantization is None:
         model.to(device())
     for module in model.modules():
@@ -272,7 +300,6 @@ def load_base(spec: ModelSpec) -> PreTrainedModel:
             module.support_avx512bf16_for_cpu = False
     model.requires_grad_(False)
     model.eval()
-    assert torch.is_tensor(model.get_input_embeddings().weight)
     return model
 
 
@@ -292,6 +319,9 @@ def add_lora(base: PreTrainedModel, lora: LoraSpec, *, seed: int, dtype: torch.d
         torch.manual_seed(seed)
         model = get_peft_model(base, config)
     cast_adapters(model, dtype)
+    # Loading an adapter (a resumed run), peft would put fp32 parameters in the place of these, and an optimizer
+    # made before would go on training those that are no longer in the model.
+    model.load_adapter = functools.partial(model.load_adapter, autocast_adapter_dtype=False)  # type: ignore[method-assign]
     return model
 
 

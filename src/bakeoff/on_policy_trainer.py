@@ -49,6 +49,7 @@ class OnPolicyTrainer(Trainer):
         self.updates = self.settings.epochs * self.settings.minibatches
         self.pending: list[Rollout] = []
         self.rollouts = 0
+        self._metrics: dict[str, float] = {}
         self.end_ids = end_ids(self.roles, context.tokenizer)
         if self.algorithm.has_value and not self.roles.has("value"):
             reward = "reward" if self.roles.has("reward") else None
@@ -105,7 +106,7 @@ class OnPolicyTrainer(Trainer):
         rollout.advantages = self.algorithm.advantages(rollout)
         self.rollouts += 1
         self.context.meter.count_prompts(self.settings.prompts_per_rollout)
-        self._log_rollout(rollout)
+        self._describe(rollout)
         return rollout
 
     def score(self, prompts: Sequence[dict[str, Any]], ids: Sequence[Sequence[int]]) -> Tensor:
@@ -140,7 +141,6 @@ class OnPolicyTrainer(Trainer):
         for role in ["policy", "value"] if self.algorithm.has_value else ["policy"]:
             norm = torch.nn.utils.clip_grad_norm_(self.roles.parameters(role), self.settings.max_grad_norm)
             self._metrics[f"grad_norm_{role}"] = norm.item()
-        self.context.log(self._metrics)
         return loss
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
@@ -157,7 +157,6 @@ class OnPolicyTrainer(Trainer):
         micro-batch changes nothing."""
         tokens = batch.mask.sum().clamp(min=1)
         total = torch.zeros((), device=self.roles.device)
-        self._metrics: dict[str, float] = {}
         for rows in torch.arange(len(batch)).split(self.settings.micro_batch):
             micro = batch[rows]
             with self.roles.use("policy"):
@@ -175,7 +174,6 @@ class OnPolicyTrainer(Trainer):
                     ).sum() / tokens
                     self.accelerator.backward(loss)
                 self._add("loss_value", loss.item())
-        self._metrics["loss_policy"] = total.item()
         return total
 
     def _measure(self, micro: Rollout, logps: Tensor, tokens: float) -> None:
@@ -191,9 +189,9 @@ class OnPolicyTrainer(Trainer):
     def _add(self, name: str, value: float) -> None:
         self._metrics[name] = self._metrics.get(name, 0.0) + value
 
-    def _log_rollout(self, rollout: Rollout) -> None:
+    def _describe(self, rollout: Rollout) -> None:
         lengths = rollout.mask.sum(1)
-        metrics = {
+        self._metrics |= {
             "reward": rollout.rewards.mean().item(),
             "reward_std": rollout.rewards.std().item() if len(rollout) > 1 else 0.0,
             "length_tokens": lengths.mean().item(),
@@ -201,10 +199,15 @@ class OnPolicyTrainer(Trainer):
         }
         if rollout.old_logps is not None and rollout.reference_logps is not None:
             k1 = objectives.kl_k1(rollout.old_logps, rollout.reference_logps) * rollout.mask
-            metrics["kl_k1"] = k1.sum(1).mean().item()
-        self.context.log(metrics)
+            self._metrics["kl_k1"] = k1.sum(1).mean().item()
 
     # --------------------------------------------------------------------- transformers.Trainer's public hooks
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """One line a step: transformers' loss with this trainer's metrics, those of a new rollout among them."""
+        logs.pop("grad_norm", None)  # of all roles together, after the clip
+        super().log({**logs, **self._metrics}, start_time)
+        self._metrics = {}
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Policy and value in groups of their own; no group is empty."""

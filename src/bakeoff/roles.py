@@ -73,6 +73,11 @@ class RoleModel:
     def device(self) -> torch.device:
         return self.causal_lm.get_input_embeddings().weight.device
 
+    @property
+    def recomputes_activations(self) -> bool:
+        """Whether gradient checkpointing is on."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.causal_lm.modules())
+
     # -------------------------------------------------------------------------------------- adapters
 
     def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False) -> None:
@@ -133,6 +138,12 @@ class RoleModel:
         """Set adapters and ``requires_grad`` as the active role needs them, after someone else moved them."""
         self._switch(self.active)
 
+    def tidy(self) -> None:
+        """Take off the adapters that a trainer added for itself, and be the active role again."""
+        self.refresh()
+        for adapter in set(self.model.peft_config) - set(ADAPTERS.values()):
+            self.model.delete_adapter(adapter)
+
     def _switch(self, role: Role) -> None:
         if role == "reference" and not self.has("reference"):
             self.model.base_model.disable_adapter_layers()
@@ -156,7 +167,7 @@ class RoleModel:
 
     def _watch(self, module: nn.Module, inputs: Any, output: Any) -> None:
         hidden = output[0]
-        if torch.is_grad_enabled() and hidden.requires_grad and self.causal_lm.is_gradient_checkpointing:
+        if torch.is_grad_enabled() and hidden.requires_grad and self.recomputes_activations:
             graph = _Pending()
             self._graphs.add(graph)
             # The graph owns the hook and the hook owns `graph`: both go when the graph is dropped.

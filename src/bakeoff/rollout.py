@@ -169,8 +169,10 @@ def inverse_cdf(logits: Tensor, draws: Tensor) -> Tensor:
     ``torch.multinomial`` gives the same distribution but runs on one thread of a CPU.
     """
     cdf = torch.softmax(logits, -1).cumsum(-1)
-    targets = (draws.to(cdf.dtype) * cdf[:, -1])[:, None]
-    return torch.searchsorted(cdf, targets, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    total = cdf[:, -1]
+    # A draw can round to 1; below the total, the first larger entry is always a token of positive probability.
+    targets = torch.minimum(draws.to(cdf.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cdf, targets[:, None], right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
 
 
 @contextmanager
@@ -209,19 +211,20 @@ def merged(roles: RoleModel) -> Iterator[None]:
 
 
 def _merged_weight(layer: Any) -> Tensor:
-    from peft.utils.integrations import dequantize_module_weight
+    from peft.utils.integrations import dequantize_bnb_weight, get_bnb_param_type
 
     base = layer.base_layer
-    state = getattr(base.weight, "quant_state", None)
-    weight = dequantize_module_weight(base).detach()
+    weight = base.weight.detach()
+    if get_bnb_param_type(base.weight):
+        # Not peft's dequantize_module_weight: on a CPU it puts a copy in the layer that has lost its int8 scales.
+        weight = dequantize_bnb_weight(base.weight, state=getattr(base, "state", None))
+    dtype = next(iter(layer.lora_A.values())).weight.dtype
     if layer.disable_adapters:
-        return weight
+        return weight.to(dtype)
     adapter = layer.active_adapters[0]
     up, down = layer.lora_B[adapter].weight, layer.lora_A[adapter].weight
-    if state is not None:
-        weight = weight.to(up.dtype)
     # One rounding: the product and the sum are fp32.
-    return torch.addmm(weight.float(), up.float(), down.float(), alpha=layer.scaling[adapter]).to(weight.dtype)
+    return torch.addmm(weight.float(), up.float(), down.float(), alpha=layer.scaling[adapter]).to(dtype)
 
 
 # ------------------------------------------------------------------------------- log-probabilities
@@ -309,7 +312,7 @@ class _HeadLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, ids: Tensor, roles: RoleModel) -> Tensor:
-        weight = roles.lm_head.weight
+        weight, hidden = roles.lm_head.weight, hidden.detach()
         logps = torch.empty(len(ids), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
         for rows in chunks(len(ids), weight.shape[0]):

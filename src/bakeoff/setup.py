@@ -71,7 +71,8 @@ def load(cell: CellSpec) -> Setup:
     tokenizer = models.load_tokenizer(cell.model)
     rows = tokenise(data, tokenizer, task.settings)
     dtype = models.compute_dtype(cell.model)
-    base = models.load_base(cell.model)
+    longest = task.settings.max_prompt_tokens + task.settings.max_new_tokens
+    base = models.load_base(cell.model, longest=longest)
     policy = models.add_lora(base, cell.lora, seed=derive_seed(cell.seed, "lora"), dtype=dtype)
     return Setup(
         cell=cell,

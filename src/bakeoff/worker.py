@@ -66,7 +66,7 @@ def _quiet() -> None:
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
 
 
@@ -151,6 +151,7 @@ class _Run:
             )
         ]
         algorithm.train(context)
+        self.setup.roles.tidy()
 
     def _train(self, context: TrainContext) -> None:
         import torch
@@ -192,7 +193,7 @@ class _Run:
             finally:
                 self.meter.stop()
                 detach()
-        self.setup.roles.refresh()
+        self.setup.roles.tidy()
 
     def _after_step(self) -> None:
         """Off the clock: show progress, and probe when the next share of the budget is spent."""
@@ -316,10 +317,10 @@ class _Run:
 
 
 def _keep_lines(path: Path, steps: int) -> None:
-    """Drop log lines of steps after the checkpoint: they will be written again."""
+    """Drop log lines of steps after the checkpoint, the cut-off last one too: they will be written again."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] <= steps]
-        path.write_text("".join(f"{line}\n" for line in lines if steps))
+        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+        path.write_text("".join(f"{line}\n" for line in lines if 0 < json.loads(line)["step"] <= steps))
 
 
 def _peak_bytes() -> int:

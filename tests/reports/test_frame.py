@@ -58,6 +58,15 @@ def test_samples_probes_and_training_carry_the_cell(results):
     assert "base" not in set(training["algorithm"])
 
 
+def test_samples_without_log_probabilities_are_read(run):
+    """Where no evaluator needed log-probabilities the file lacks them, and the frame has NaN."""
+    file = run.path("sft") / "samples.parquet"
+    pd.read_parquet(file).drop(columns=["logp", "reference_logp", "kl"]).to_parquet(file)
+    samples = run.results().samples()
+    assert samples.loc[samples["id"] == "sent-sft-0", "kl"].isna().all()
+    assert samples.loc[samples["id"] == "sent-sft-1", "kl"].notna().all()
+
+
 def test_metrics_and_references_come_from_the_cells(results):
     """Metrics are as declared, and references are by task."""
     assert results.metrics["gold_reward"].unit == "VADER compound"

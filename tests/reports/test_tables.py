@@ -29,7 +29,7 @@ def test_leaderboard_shows_numbers_intervals_and_verdicts(section):
     assert cell(board, "sft", "delta").text.startswith("+")
     assert cell(board, "sft", "verdict")[0::3] == ("WIN", "win")
     assert cell(board, "base", "delta").text == "–"
-    assert cell(board, "ppo", "seeds").text == "2/3 · 1 oom"
+    assert cell(board, "ppo", "seeds").text == "2/3 · 1\u00a0oom"
     assert cell(board, "sft", "flops").text == "6.06 T"
     assert cell(board, "sft", "flops_shared").text == "7.16 T"
     assert "best constant answer 'good' scores 0.440" in board.caption
@@ -43,7 +43,7 @@ def test_an_algorithm_without_a_result_keeps_its_row(run):
     board = tables.leaderboard(sections(run.results())[0])
     last = board.rows()[-1]
     assert last[0].text == "ppo"
-    assert last[1].text == "0/3 · 2 not_run · 1 oom"
+    assert last[1].text == "0/3 · 2\u00a0not_run · 1\u00a0oom"
     assert last[2].text == "–"
 
 
@@ -59,7 +59,11 @@ def test_square_and_long_verdicts_agree(section):
 def test_metrics_table_holds_every_declared_metric(section):
     """Health and other people's metrics have a column with what they declared about themselves."""
     table = tables.metrics(section)
-    assert [column.title for column in table.columns[1:4]] == ["gold reward ↑", "train reward ↑", "win rate ↑"]
+    assert [column.title for column in table.columns[1:4]] == [
+        "gold reward\u00a0↑",
+        "train reward\u00a0↑",
+        "win rate\u00a0↑",
+    ]
     assert "distinct bigrams (share)" in [column.help for column in table.columns]
 
 
@@ -99,4 +103,4 @@ def test_an_empty_run_still_has_its_tables(run):
     results = run.results()
     named = {table.name: table for _, table in tables.all_tables(results)}
     assert set(named) == {"leaderboard", "ledger", "runs"}
-    assert [row[1].text for row in named["leaderboard"].rows()] == ["0/3 · 3 not_run"] * 5
+    assert [row[1].text for row in named["leaderboard"].rows()] == ["0/3 · 3\u00a0not_run"] * 5

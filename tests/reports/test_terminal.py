@@ -16,7 +16,7 @@ def test_leaderboard_is_printed_with_intervals_and_failures(results):
     """Each algorithm is a line with its score, gain, verdict and seeds."""
     lines = printed(results).splitlines()
     ppo = next(line for line in lines if line.lstrip().startswith("ppo"))
-    assert "2/3 · 1 oom" in ppo
+    assert "2/3 · 1\u00a0oom" in ppo
     assert "WIN" in ppo
     assert any("grpo-lr3" in line and "[" in line for line in lines)
 
