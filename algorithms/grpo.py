@@ -4,11 +4,17 @@ On the shared on-policy trainer. As TRL's default and unlike the paper, the loss
 step (DAPO, arXiv:2503.14476, Eq. 8) and not over each completion first, which would favour long wrong answers.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from bakeoff import objectives
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GRPOSettings(OnPolicySettings):
@@ -32,9 +38,7 @@ class GRPO(OnPolicyAlgorithm):
 
     def advantages(self, rollout: Rollout) -> Tensor:
         """One advantage a completion, the same for each of its tokens; (B, C)."""
-        relative = objectives.group_advantages(
-            rollout.rewards, self.settings.group, scale=self.settings.scale_rewards
-        )
+        relative = objectives.group_advantages(rollout.rewards, self.settings.group, scale=self.settings.scale_rewards)
         return relative[:, None] * rollout.mask
 
     def policy_loss(self, batch: Rollout, logps: Tensor) -> Tensor:

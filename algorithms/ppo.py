@@ -1,4 +1,4 @@
-"""PPO for language models: clipped surrogate, GAE with a learned value, KL in the reward (arXiv:1707.06347, 2203.02155).
+"""PPO for language models: clipped surrogate, GAE with a learned value, KL in the reward (arXiv:1707.06347).
 
 On the shared on-policy trainer, over one base: the policy's adapter, the value's adapter with an fp32 head, and the
 reference, which is the base with adapters off or the frozen warm start. Details that change results, and where
@@ -6,13 +6,17 @@ implementations differ: the score is paid at the last token; log-probabilities o
 training path; advantages are whitened over the rollout; the KL penalty is k1, per token.
 """
 
-from typing import Any, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from bakeoff import objectives
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PPOSettings(OnPolicySettings):

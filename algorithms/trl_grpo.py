@@ -43,7 +43,7 @@ class TRLGRPO(Algorithm):
         settings = self.settings
         trainer = GRPOTrainer(
             model=context.policy,
-            reward_funcs=context.reward,
+            reward_funcs=[context.reward],  # type: ignore[list-item]  # TRL's alias is invariant in its float | None
             args=GRPOConfig(
                 **context.trainer_arguments(
                     learning_rate=settings.learning_rate,

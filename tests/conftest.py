@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-# Before any test imports torch: tests are small, and more threads only wait for each other.
+# Before any test imports torch: tests are small, and more threads only wait for each other. Exact equality is of CPUs;
+# on a machine with a GPU, `CUDA_VISIBLE_DEVICES=0 pytest -m gpu` runs what needs one.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 
@@ -174,7 +176,10 @@ def make_context(tokenizer, tmp_path):
 
     def make(roles, *, budget=None, reward=share_of_e, max_new_tokens=8, seed=0):
         replies = [word.replace("a", "e")[: 3 + number % 4] for number, word in enumerate(words)]
-        rows = [(str(i), encode(word), [*encode(reply), 0]) for i, (word, reply) in enumerate(zip(words, replies, strict=True))]
+        rows = [
+            (str(i), encode(word), [*encode(reply), 0])
+            for i, (word, reply) in enumerate(zip(words, replies, strict=True))
+        ]
         meter = Meter(budget or {"steps": 1})
         meter.detach = meter.attach(roles)
         context = TrainContext(

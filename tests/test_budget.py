@@ -1,6 +1,7 @@
 """The meter against torch's own count of operations, and budgets that end where they say."""
 
 import contextlib
+import itertools
 import math
 
 import pytest
@@ -230,7 +231,7 @@ def test_every_algorithm_ends_within_a_step_of_the_budget(limit, make_roles, mak
         context.callbacks[0].after_step = lambda spent=spent, meter=context.meter: spent.append(meter.spent()[limit])
         plugin = registry.load("algorithm", name)
         plugin(plugin.Settings(**settings)).train(context)
-        steps = [after - before for before, after in zip(spent, spent[1:], strict=False)]
+        steps = [after - before for before, after in itertools.pairwise(spent)]
         assert spent[-2] < amount <= spent[-1]
         assert context.meter.overshoot()[limit] == pytest.approx(spent[-1] / amount - 1)
         assert context.meter.overshoot()[limit] <= max(steps) / amount

@@ -185,3 +185,27 @@ def test_a_tokenizer_pads_left_and_with_something(toy, tmp_path):
     tokenizer = models.load_tokenizer(spec(folder=folder))
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == 0
     assert tokenizer.padding_side == "left"
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_a_quantised_copy_is_kept_in_the_cache(precision, toy):
+    """A converted model is quantised once: the copy that the second load reads computes the same, bit for bit."""
+    folder = models.cache_folder() / "models" / f"converted-{precision}"
+    shutil.copytree(toy, folder)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    logits = []
+    for _ in range(2):
+        with torch.no_grad():
+            logits.append(models.load_base(spec(folder=folder, precision=precision))(input_ids=ids).logits)
+        assert (folder / f"{precision}-bfloat16").is_dir()
+    assert torch.equal(*logits)
+    assert not list(folder.glob("*.partial-*"))
+
+
+def test_short_sequences_get_plain_attention(toy):
+    """On a CPU, whose fused kernel has a slow backward; long ones keep what saves memory."""
+    attention = [
+        models.load_base(spec(folder=toy, precision="fp32"), longest=longest).config._attn_implementation
+        for longest in (64, 100_000, None)
+    ]
+    assert attention == ["eager", "sdpa", "sdpa"]

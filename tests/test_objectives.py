@@ -94,7 +94,7 @@ def test_kl_estimators_on_an_enumerated_vocabulary():
 
 
 def test_k2_in_the_loss_has_the_gradient_of_k1_in_the_reward():
-    """grad E[k1] = E[k1 grad log p] = E[grad k2]; k3's gradient differs (its expectation is that of the reversed KL)."""
+    """grad E[k1] = E[k1 grad log p] = E[grad k2]; k3's differs: it is the reversed KL's."""
     logits = random(7, seed=3).double().requires_grad_()
     reference = torch.log_softmax(random(7, seed=4).double(), 0)
     logps = torch.log_softmax(logits, 0)

@@ -261,7 +261,9 @@ def test_every_line_of_the_log_is_a_step(name, trained):
     made.trainer.train()
     assert len(made.context.lines) == 3
     expected = {"reward", "reward_std", "length_tokens", "ended_eos", "loss", "grad_norm_policy", "approx_kl"}
-    expected |= {"clip_fraction", "learning_rate"} | ({"loss_value", "grad_norm_value", "kl_k1"} if name == "ppo" else set())
+    expected |= {"clip_fraction", "learning_rate"} | (
+        {"loss_value", "grad_norm_value", "kl_k1"} if name == "ppo" else set()
+    )
     assert set(made.context.lines[0]) == expected
 
 
@@ -298,4 +300,6 @@ def test_the_defaults_are_reinforce(make_roles, make_context):
     algorithm.train(context)
     assert any(not torch.equal(a, b) for a, b in zip(before, context.roles.parameters("policy"), strict=True))
     rollout = OnPolicyTrainer(algorithm, context).roll_out()
-    assert_close((rollout.advantages * rollout.mask).sum(1) / rollout.mask.sum(1), rollout.rewards - rollout.rewards.mean())
+    assert_close(
+        (rollout.advantages * rollout.mask).sum(1) / rollout.mask.sum(1), rollout.rewards - rollout.rewards.mean()
+    )

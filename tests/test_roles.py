@@ -5,8 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from bakeoff.errors import RoleError
-from bakeoff.rollout import completion_hidden, completion_logps, logps_as, score
-from bakeoff.rollout import Sequences as S
+from bakeoff.rollout import Sequences, completion_hidden, completion_logps, logps_as, score
 
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
 COMPLETIONS = [[9, 10, 0], [11, 12, 13, 14]]
@@ -16,18 +15,18 @@ COMPLETIONS = [[9, 10, 0], [11, 12, 13, 14]]
 def four_roles(make_roles):
     """A float32 toy with all four roles, each with weights of its own, and a head that is not zero."""
 
-    def make(precision="fp32", **options):
-        roles = make_roles(precision, noise=0.05, **options)
-        for role in ("reference", "value", "reward"):
+    def make():
+        roles = make_roles(noise=0.05)
+        for noise, role in ((0.02, "reference"), (0.03, "value"), (0.04, "reward")):
             roles.add(role, train=role == "value")
-            make_roles.perturb(roles, role, 0.03)
+            make_roles.perturb(roles, role, noise)
         return roles
 
     return make
 
 
 def pack():
-    return S.pack(PROMPTS, COMPLETIONS, pad=0, device="cpu")
+    return Sequences.pack(PROMPTS, COMPLETIONS, pad=0, device="cpu")
 
 
 def loss_of(roles, role):
@@ -116,6 +115,20 @@ def test_a_fresh_value_is_zero(make_roles):
     roles.add("value", train=True)
     with torch.no_grad(), roles.use("value"):
         assert (roles.head_output("value", completion_hidden(roles, pack())) == 0).all()
+
+
+def test_a_fresh_role_depends_on_its_seed_alone(make_roles):
+    """Not on what was drawn before: a shared reward model must not depend on which cell trains it."""
+    drawn = []
+    for seed, before in ((0, 0), (0, 5), (1, 0)):
+        roles = make_roles()
+        torch.rand(before)
+        state = torch.get_rng_state()
+        roles.add("reward", seed=seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        drawn.append(roles.parameters("reward")[0].detach())
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_only_trained_roles_require_gradients_whatever_is_active(four_roles):

@@ -1,4 +1,4 @@
-"""Sampling and log-probabilities: reproducible, independent of neighbours, padding and chunks, and of one distribution."""
+"""Sampling and log-probabilities: reproducible, of one distribution, untouched by neighbours, padding and chunks."""
 
 import math
 
@@ -159,11 +159,9 @@ def test_the_first_token_has_the_policys_distribution(make_roles):
     assert ((observed - expected) ** 2 / expected).sum() < degrees + 4.5 * math.sqrt(2 * degrees)
 
 
-@pytest.mark.parametrize(
-    ("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2), ("int8", 2e-2), ("nf4", 2e-2)]
-)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2), ("int8", 2e-2), ("nf4", 2e-2)])
 def test_sampling_and_scoring_are_one_distribution(precision, tolerance, make_roles):
-    """Merged weights against base and adapter apart, for an adapter that is not at zero: mean total variation a token."""
+    """Merged weights against base and adapter apart, for an adapter not at zero: mean total variation a token."""
     roles = make_roles(precision, noise=0.05)
 
     @torch.no_grad()
@@ -290,9 +288,14 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         output = func(*args, **(kwargs or {}))
         for tensor in output if isinstance(output, list | tuple) else [output]:
-            if isinstance(tensor, torch.Tensor) and tensor.dim() == 2 and tensor.shape[1] == self.vocabulary:
-                if func is not torch.ops.aten.t.default:  # the head's weight, seen from the side
-                    self.rows = max(self.rows, tensor.shape[0])
+            is_weight = func is torch.ops.aten.t.default  # the head's, seen from the side
+            if (
+                isinstance(tensor, torch.Tensor)
+                and not is_weight
+                and tensor.dim() == 2
+                and tensor.shape[1] == self.vocabulary
+            ):
+                self.rows = max(self.rows, tensor.shape[0])
         return output
 
 

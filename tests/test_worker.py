@@ -5,9 +5,12 @@ import math
 
 import pandas as pd
 import pytest
+from peft import PeftModel
 from safetensors.torch import load_file
 
-from bakeoff import worker
+from bakeoff import models, worker
+from bakeoff.errors import PluginFailure
+from bakeoff.spec import EvaluationSpec
 
 SMALL = {
     "sft": {"learning_rate": 5e-3, "batch": 4},
@@ -43,16 +46,17 @@ def scores(folder):
     return pd.read_parquet(folder / "scores.parquet")
 
 
-def training(folder, *names):
+def training(folder):
     """Lines of the training log without what depends on the clock."""
     lines = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("precision", ["nf4", "bf16"])
-@pytest.mark.parametrize("algorithm", SMALL)
+@pytest.mark.parametrize(
+    ("algorithm", "precision"), [*((name, "nf4") for name in SMALL), ("ppo", "bf16"), ("sft", "bf16")]
+)
 def test_a_cell_that_crashed_goes_on_as_if_it_had_not(algorithm, precision, toy_cell, run_cell):
-    """Crash after step 4 of 6 with checkpoints behind it, run again: weights, log and scores equal the unbroken run's."""
+    """Crash in step 5 of 6, run again: weights, log and scores equal the unbroken run's."""
     cell = toy_cell(algorithm, SMALL[algorithm], precision=precision, budget={"steps": 6}, checkpoint_s=0)
     whole = run_cell(cell, run="whole")
     with pytest.raises(Crash):
@@ -68,7 +72,7 @@ def test_a_cell_that_crashed_goes_on_as_if_it_had_not(algorithm, precision, toy_
 
 @pytest.mark.parametrize("algorithm", SMALL)
 def test_the_reference_is_the_warm_start(algorithm, toy_cell, run_cell):
-    """Training that cannot move leaves the policy at the warm start: KL to the reference is exactly 0, not so to the base."""
+    """Training that cannot move leaves the policy at the warm start: its KL to the reference is exactly 0."""
     frozen = SMALL[algorithm] | {"learning_rate": 1e-30}
     folder = run_cell(toy_cell(algorithm, frozen, budget={"steps": 2}, warm_start="sft"))
     assert any(weight.abs().max() > 0 for name, weight in adapter(folder).items() if "lora_B" in name)
@@ -105,3 +109,54 @@ def test_a_broken_last_line_of_the_log_is_written_again(tmp_path):
     log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
     worker._keep_lines(log, 2)
     assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "precision"), [("sft", "int8"), ("grpo", "int8"), ("sft", "fp32"), ("grpo", "bf16"), ("grpo", "nf4")]
+)
+def test_a_cell_in_every_precision(algorithm, precision, toy_cell, run_cell):
+    """Trained, measured and written: the policy moved, within the budget, and its adapter loads as standard PEFT."""
+    cell = toy_cell(algorithm, SMALL[algorithm], precision=precision, budget={"steps": 3})
+    folder = run_cell(cell)
+    assert (scores(folder).query("metric == 'kl'")["value"] > 0).all()
+    assert json.loads((folder / "ledger.json").read_text())["overshoot"] == {"steps": 0.0}
+    base = models.load_base(cell.model.model_copy(update={"precision": "fp32"}))
+    loaded = PeftModel.from_pretrained(base, folder / "adapter")
+    weights = dict(loaded.named_parameters())
+    for name, value in adapter(folder).items():
+        assert (weights[name.replace(".weight", ".default.weight")].float() == value.float()).all()
+
+
+def test_the_ledger_is_what_the_meter_counted(toy_cell, run_cell):
+    """Spent by role, shared work apart, and a line for each evaluation; measuring costs nothing."""
+    spec = EvaluationSpec(prompts=8, probes=2, probe_prompts=4)
+    probed = run_cell(toy_cell("grpo", SMALL["grpo"], evaluation=spec, budget={"steps": 6}), run="probed")
+    plain = run_cell(toy_cell("grpo", SMALL["grpo"], budget={"steps": 6}), run="plain")
+    ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in (probed, plain)]
+    assert [probe["fraction"] for probe in ledgers[0]["probes"]] == [0.3333, 0.6667, 1.0]
+    assert [probe["steps"] for probe in ledgers[0]["probes"]] == [2, 4, 6]
+    spent = [{key: value for key, value in ledger["spent"].items() if key != "seconds"} for ledger in ledgers]
+    assert spent[0] == spent[1]
+    assert spent[0]["steps"] == 6
+    assert spent[0]["prompts"] == 3 * 2
+    assert spent[0]["flops"] == sum(role["flops"] for role in ledgers[0]["roles"].values())
+    assert set(ledgers[0]["roles"]) == {"policy", "reference"}
+    assert ledgers[0]["trainable"]["auxiliary"] == 0
+    counts = scores(probed).query("metric == 'kl'").groupby("fraction").size().to_dict()
+    assert counts == {0.3333: 4, 0.6667: 4, 1.0: 8}
+
+
+def test_probing_changes_no_result(toy_cell, run_cell):
+    """Evaluations along the way draw from randomness of their own: TRL's sampling, from the global one, goes on."""
+    spec = EvaluationSpec(prompts=8, probes=2, probe_prompts=4)
+    probed = run_cell(toy_cell("trl-grpo", SMALL["trl-grpo"], evaluation=spec), run="probed")
+    plain = run_cell(toy_cell("trl-grpo", SMALL["trl-grpo"]), run="plain")
+    assert all((adapter(probed)[name] == adapter(plain)[name]).all() for name in adapter(plain))
+
+
+def test_a_plugin_that_fails_is_named(toy_cell, run_cell, monkeypatch):
+    """The algorithm's exception is the cause; a task's failing reward is told from it."""
+    monkeypatch.setattr("toy_lab.Letters.reward", lambda self, rows, completions: [1.0])
+    with pytest.raises(PluginFailure, match="grpo failed") as caught:
+        run_cell(toy_cell("grpo", SMALL["grpo"]))
+    assert "gave 1 numbers for 8 completions" in str(caught.value.__cause__)

@@ -66,20 +66,19 @@ class PassCost:
             if ".lora_" in name:
                 continue
             if isinstance(module, LoraLayer) and "default" in module.lora_A:
-                rank = module.r["default"]
-                lora += 2 * rank * (module.in_features + module.out_features)
+                for matrix in (module.lora_A["default"], module.lora_B["default"]):
+                    lora += 2 * sum(p.numel() for p in matrix.parameters())
             elif isinstance(module, nn.Linear):
                 body += 2 * module.in_features * module.out_features
             elif isinstance(module, Conv1D):
                 body += 2 * module.nx * module.nf
         config = roles.causal_lm.config.get_text_config()
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        embedding = roles.lm_head.weight
         return cls(
             body=body,
             lora=lora,
             attention=4 * config.num_hidden_layers * config.num_attention_heads * width,
-            head=2 * config.hidden_size * embedding.shape[0],
+            head=2 * config.hidden_size * roles.lm_head.weight.shape[0],
         )
 
     def forward(self, tokens: int, pairs: int, *, adapter: bool) -> float:
@@ -104,9 +103,7 @@ class Meter:
 
     def __post_init__(self) -> None:
         if not self.limits:
-            raise BudgetError(
-                "a budget without a limit never ends.", fix="Set steps, flops, seconds or another limit."
-            )
+            raise BudgetError("a budget without a limit never ends.", fix="Set steps, flops, seconds or another limit.")
 
     # -------------------------------------------------------------------------------------- counting
 

@@ -27,7 +27,7 @@ STATE = "bakeoff.json"
 """Written last into a checkpoint: a checkpoint without it was cut off and is not resumed from."""
 
 MISLEADING = frozenset({"epoch", "learning_rate", "num_tokens", "step_time"})
-"""Trainers' metrics that are not logged: the meter has better, or (the learning rate) they know nothing of its decay."""
+"""Metrics of trainers that are not logged: the meter has better, or (learning rate) they do not know its decay."""
 
 
 class CellCallback(TrainerCallback):

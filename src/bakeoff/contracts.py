@@ -235,9 +235,7 @@ class Judge(ABC):
         self.settings: Any = settings if settings is not None else self.Settings()
 
     @abstractmethod
-    def compare(
-        self, context: EvalContext, rows: Sequence[Row], a: Sequence[str], b: Sequence[str]
-    ) -> list[Verdict]:
+    def compare(self, context: EvalContext, rows: Sequence[Row], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
         """One verdict a row. The caller asks in both orders; disagreement is a tie."""
 
 

@@ -66,7 +66,7 @@ def draw_samples(
 
 def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) -> pd.DataFrame:
     """Score the samples under policy and reference; adds the ``token_*`` lists of ``EvalContext.samples``."""
-    columns: dict[str, list[list[float]]] = {name: [] for name in SUMS.values()}
+    columns: dict[str, Any] = {name: [] for name in SUMS.values()}
     for start in range(0, len(frame), batch):
         part = frame.iloc[start : start + batch]
         sequences = Sequences.pack(

@@ -252,7 +252,6 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
     int8 (LLM.int8(), arXiv:2208.07339) and nf4 with double quantisation (QLoRA, arXiv:2305.14314 §3) are
     bitsandbytes', on CPU and GPU alike. Raises ``ModelError``.
     """
-    import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     where, revision = prepare(spec)
@@ -272,7 +271,7 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
     kept = Path(where, f"{spec.precision}-{dtype}".replace("torch.", "")) if _in_cache(where) else None
     is_kept = quantization is not None and kept is not None and kept.is_dir()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(kept) if is_kept else where,
             revision=revision,
             dtype=dtype,
@@ -299,8 +298,8 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     model.requires_grad_(False)
-    model.eval()
-    return model
+    base: PreTrainedModel = model.eval()
+    return base
 
 
 def add_lora(base: PreTrainedModel, lora: LoraSpec, *, seed: int, dtype: torch.dtype) -> PeftModel:

@@ -6,8 +6,10 @@ where the mask is 0. Log-probabilities and KL are in nats.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # methods of tensors suffice, so that listing algorithms need not import torch
+    from torch import Tensor
 
 # -------------------------------------------------------------------------------------------- KL
 
@@ -56,9 +58,9 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, gae_lamb
     ``values`` are of the state before each token; after the last token the value is 0 (the episode ends, also
     where it was cut at the length limit). gae_lambda = 1 gives return - value, 0 the one-step TD error.
     """
-    advantages = torch.zeros_like(rewards)
-    following = torch.zeros_like(rewards[:, 0])
-    next_value = torch.zeros_like(following)
+    advantages = rewards.new_zeros(rewards.shape)
+    following = rewards.new_zeros(len(rewards))
+    next_value = rewards.new_zeros(len(rewards))
     for t in reversed(range(rewards.shape[1])):
         valid = mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
@@ -91,7 +93,7 @@ def masked_whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, eps:
     mean = masked_mean(values, mask)
     count = mask.sum()
     variance = masked_mean((values - mean) ** 2, mask) * count / (count - 1).clamp(min=1)
-    whitened = (values - mean) * torch.rsqrt(variance + eps)
+    whitened = (values - mean) * (variance + eps).rsqrt()
     return (whitened if shift_mean else whitened + mean) * mask
 
 
@@ -112,7 +114,7 @@ def clipped_policy_loss(
     1 - clip_low.
     """
     r = ratio(logps, old_logps)
-    return torch.maximum(-advantages * r, -advantages * r.clamp(1 - clip_low, 1 + clip_high))
+    return (-advantages * r).maximum(-advantages * r.clamp(1 - clip_low, 1 + clip_high))
 
 
 def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
@@ -122,7 +124,7 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, c
     unclipped loss.
     """
     clipped = old_values + (values - old_values).clamp(-clip, clip)
-    return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
+    return 0.5 * ((values - returns) ** 2).maximum((clipped - returns) ** 2)
 
 
 def clip_fraction(

@@ -1,4 +1,4 @@
-"""What an on-policy algorithm defines: settings, advantages and a loss. The trainer under it is ``on_policy_trainer``."""
+"""What an on-policy algorithm defines: settings, advantages and a loss. Under it is ``on_policy_trainer``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
 from bakeoff.contracts import Algorithm, PluginSettings
-from bakeoff.rollout import Sequences
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bakeoff.contracts import TrainContext
+    from bakeoff.rollout import Sequences
 
 
 class OnPolicySettings(PluginSettings):
@@ -89,7 +90,7 @@ class Rollout:
 
 
 class OnPolicyAlgorithm(Algorithm):
-    """An algorithm that learns from its own samples, on the shared trainer: override ``advantages`` and ``policy_loss``.
+    """An algorithm that learns from its own samples: override ``advantages`` and ``policy_loss``.
 
     What is here is REINFORCE (Williams 1992) with the batch's mean reward as baseline.
     """

@@ -7,7 +7,7 @@ there and not in the data loader, which would fetch ahead and sample from a poli
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from bakeoff.seeds import derive_seed
 
 if TYPE_CHECKING:
     from bakeoff.contracts import TrainContext
-    from bakeoff.roles import RoleModel
+    from bakeoff.roles import Role, RoleModel
 
 
 class OnPolicyTrainer(Trainer):
@@ -52,8 +52,8 @@ class OnPolicyTrainer(Trainer):
         self._metrics: dict[str, float] = {}
         self.end_ids = end_ids(self.roles, context.tokenizer)
         if self.algorithm.has_value and not self.roles.has("value"):
-            reward = "reward" if self.roles.has("reward") else None
-            self.roles.add("value", copy_of=reward, train=True)
+            reward: Role | None = "reward" if self.roles.has("reward") else None
+            self.roles.add("value", copy_of=reward, train=True, seed=derive_seed(context.seed, "value"))
         super().__init__(
             model=context.policy,
             args=TrainingArguments(
@@ -101,7 +101,7 @@ class OnPolicyTrainer(Trainer):
             # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
             rollout.old_logps = logps_as(self.roles, "policy", sequences)
         if self.algorithm.has_value:
-            with torch.no_grad(), eval_mode(self.model), self.roles.use("value"):
+            with torch.no_grad(), eval_mode(self.roles.model), self.roles.use("value"):
                 rollout.values = self.values(sequences)
         rollout.advantages = self.algorithm.advantages(rollout)
         self.rollouts += 1
@@ -109,12 +109,12 @@ class OnPolicyTrainer(Trainer):
         self._describe(rollout)
         return rollout
 
-    def score(self, prompts: Sequence[dict[str, Any]], ids: Sequence[Sequence[int]]) -> Tensor:
+    def score(self, prompts: list[dict[str, Any]], ids: list[list[int]]) -> Tensor:
         """Rewards (B,) of completions, by the cell's reward function. Raises on a number that is not finite."""
-        texts = self.context.tokenizer.batch_decode(list(ids), skip_special_tokens=True)
+        texts = self.context.tokenizer.batch_decode(ids, skip_special_tokens=True)
         columns = {key: [row[key] for row in prompts] for key in prompts[0] if key not in ("prompt", "prompt_ids")}
         scores = self.context.reward(
-            prompts=[row["prompt"] for row in prompts], completions=texts, completion_ids=list(ids), **columns
+            prompts=[row["prompt"] for row in prompts], completions=texts, completion_ids=ids, **columns
         )
         rewards = torch.tensor(scores, dtype=torch.float32, device=self.roles.device)
         if not torch.isfinite(rewards).all():
@@ -131,6 +131,7 @@ class OnPolicyTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """One optimizer step's gradients: a new rollout when the last is used up, then one minibatch of it."""
         model.train()
+        assert self.optimizer is not None
         self.optimizer.zero_grad()  # the heads are not the model's, whose gradients transformers clears
         if not self.pending:
             self.pending = list(self._minibatches(self.roll_out()))
@@ -138,7 +139,8 @@ class OnPolicyTrainer(Trainer):
         loss = self._backward(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of {type(self.algorithm).__name__} is {loss.item()}")
-        for role in ["policy", "value"] if self.algorithm.has_value else ["policy"]:
+        moving: tuple[Role, ...] = ("policy", "value") if self.algorithm.has_value else ("policy",)
+        for role in moving:
             norm = torch.nn.utils.clip_grad_norm_(self.roles.parameters(role), self.settings.max_grad_norm)
             self._metrics[f"grad_norm_{role}"] = norm.item()
         return loss
@@ -169,9 +171,7 @@ class OnPolicyTrainer(Trainer):
             self._measure(micro, logps.detach(), float(tokens))
             if self.algorithm.has_value:
                 with self.roles.use("value"):
-                    loss = (
-                        self.algorithm.value_loss(micro, self.values(micro.sequences)) * micro.mask
-                    ).sum() / tokens
+                    loss = (self.algorithm.value_loss(micro, self.values(micro.sequences)) * micro.mask).sum() / tokens
                     self.accelerator.backward(loss)
                 self._add("loss_value", loss.item())
         return total
@@ -212,11 +212,9 @@ class OnPolicyTrainer(Trainer):
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Policy and value in groups of their own; no group is empty."""
         if self.optimizer is None:
-            groups = [{"params": self.roles.parameters("policy")}]
+            groups: list[dict[str, Any]] = [{"params": self.roles.parameters("policy")}]
             if self.algorithm.has_value:
-                groups.append(
-                    {"params": self.roles.parameters("value"), "lr": self.algorithm.value_learning_rate()}
-                )
+                groups.append({"params": self.roles.parameters("value"), "lr": self.algorithm.value_learning_rate()})
             self.optimizer = MasterAdamW(groups, lr=self.settings.learning_rate)
         return self.optimizer
 
@@ -236,9 +234,7 @@ class OnPolicyTrainer(Trainer):
 
     def _auxiliary(self) -> dict[str, Tensor]:
         return (
-            {f"{i}": p.data for i, p in enumerate(self.roles.parameters("value"))}
-            if self.algorithm.has_value
-            else {}
+            {f"{i}": p.data for i, p in enumerate(self.roles.parameters("value"))} if self.algorithm.has_value else {}
         )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

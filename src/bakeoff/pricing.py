@@ -72,7 +72,7 @@ def estimate(cell: CellSpec) -> Estimate:
     )
     seconds = 6.0 + train + measured * tokens * 6 * weights / rate
     trainable = 0.04 * weights * 12 * 2
-    activations = 64 * tokens * weights**0.5 * 200
+    activations = 16 * tokens * weights**0.5 * 100  # 16 sequences; 1.2 MB a token at 135M weights
     size = PROCESS_BYTES + weights * BYTES_PER_WEIGHT[cell.model.precision] + trainable + activations
     return Estimate(seconds, size, "a guess from the model's size and the budget" if weights else "no model size known")
 

@@ -84,8 +84,9 @@ def _cell(
         where = store.progress(key)
         spent = where.get("seconds", {})
         phase, fraction = where.get("phase", ""), where.get("fraction", 0.0)
-        alive = _is_alive(where)
-        now = time.time() - where["updated"] if alive else 0.0
+        # Between its last word and its renaming, an ended cell has a status and no progress.
+        alive = _is_alive(where) or (store.partial(key) / "status.json").exists()
+        now = time.time() - where.get("updated", time.time()) if alive else 0.0
         return CellProgress(
             key,
             label,

@@ -20,6 +20,7 @@ from bakeoff.contracts import Row
 from bakeoff.optim import MasterAdamW
 from bakeoff.rollout import Sequences, eval_mode
 from bakeoff.rows import Tokenised, tokenise_row
+from bakeoff.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +39,7 @@ class RewardModel:
         self.mean, self.std = 0.0, 1.0
         self.facts: dict[str, Any] = {}
         if not roles.has("reward"):
-            roles.add("reward")
+            roles.add("reward", seed=derive_seed("reward model"))
 
     def _raw(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Tensor:
         """Unnormalised rewards (B,) under the active role "reward"."""

@@ -66,8 +66,10 @@ class RoleModel:
         return self.causal_lm.base_model
 
     @property
-    def lm_head(self) -> nn.Module:
-        return self.causal_lm.get_output_embeddings()
+    def lm_head(self) -> nn.Linear:
+        """Hidden states to logits; its weight is (V, H)."""
+        head: nn.Linear = self.causal_lm.get_output_embeddings()
+        return head
 
     @property
     def device(self) -> torch.device:
@@ -80,10 +82,15 @@ class RoleModel:
 
     # -------------------------------------------------------------------------------------- adapters
 
-    def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False) -> None:
-        """Add ``role``'s adapter: fresh (B = 0) or a copy of another's, with a zero fp32 head for value and reward."""
+    def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False, seed: int = 0) -> None:
+        """Add ``role``'s adapter and, for value and reward, its fp32 head.
+
+        A copy of another role's, or fresh: B = 0, A drawn from ``seed`` whatever was drawn before, the head zero.
+        """
         adapter = ADAPTERS[role]
-        self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
         policy_marker = f".{ADAPTERS['policy']}."
         own = dict(self.model.named_parameters())
         dtype = next(p.dtype for name, p in own.items() if "lora_" in name and policy_marker in name)
@@ -94,7 +101,8 @@ class RoleModel:
             if copy_of is not None:
                 parameter.data.copy_(own[name.replace(f".{adapter}.", f".{ADAPTERS[copy_of]}.")].data)
         if role in ("value", "reward"):
-            head = nn.Linear(self.causal_lm.config.get_text_config().hidden_size, 1, device=self.device)
+            width = self.causal_lm.config.get_text_config().hidden_size
+            head = nn.utils.skip_init(nn.Linear, width, 1, device=self.device)
             source = self.heads[copy_of] if copy_of is not None and copy_of in self.heads else None
             with torch.no_grad():
                 head.weight.copy_(source.weight) if source is not None else head.weight.zero_()
@@ -145,14 +153,15 @@ class RoleModel:
             self.model.delete_adapter(adapter)
 
     def _switch(self, role: Role) -> None:
+        tuner: Any = self.model.base_model
         if role == "reference" and not self.has("reference"):
-            self.model.base_model.disable_adapter_layers()
+            tuner.disable_adapter_layers()
         else:
-            self.model.base_model.enable_adapter_layers()
+            tuner.enable_adapter_layers()
             self.model.set_adapter(ADAPTERS[role])
         for other, adapter in ADAPTERS.items():
             if adapter in self.model.peft_config:
-                self.model.base_model.set_requires_grad(adapter, other in self.trained)
+                tuner.set_requires_grad(adapter, other in self.trained)
                 if other in self.heads:
                     self.heads[other].requires_grad_(other in self.trained)
         self.active = role

@@ -195,15 +195,14 @@ def merged(roles: RoleModel) -> Iterator[None]:
     """
     from peft.tuners.lora import LoraLayer
 
-    layers = [
-        m for m in roles.backbone.modules() if isinstance(m, LoraLayer) and isinstance(m.base_layer, nn.Linear)
-    ]
+    layers = [m for m in roles.backbone.modules() if isinstance(m, LoraLayer) and isinstance(m.base_layer, nn.Linear)]
     if roles.device.type != "cpu" or any(layer.merged for layer in layers):
         yield
         return
     try:
         for layer in layers:
-            layer.forward = partial(F.linear, weight=_merged_weight(layer), bias=layer.base_layer.bias)
+            base: Any = layer.base_layer
+            layer.forward = partial(F.linear, weight=_merged_weight(layer), bias=base.bias)
         yield
     finally:
         for layer in layers:
@@ -284,9 +283,7 @@ def token_logps(roles: RoleModel, hidden: Tensor, ids: Tensor) -> Tensor:
             for rows in chunks(len(ids), roles.lm_head.weight.shape[0])
         ]
     else:
-        pieces = [
-            _gather(roles, hidden[rows], ids[rows]) for rows in chunks(len(ids), roles.lm_head.weight.shape[0])
-        ]
+        pieces = [_gather(roles, hidden[rows], ids[rows]) for rows in chunks(len(ids), roles.lm_head.weight.shape[0])]
     return torch.cat(pieces) if pieces else hidden.new_zeros(0, dtype=torch.float32)
 
 

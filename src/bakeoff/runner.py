@@ -218,8 +218,10 @@ def run(
         executor = LocalExecutor(store, workers, function=f"{WORKER}:run_cell", preload=preload)
         with _sigterm_is_ctrl_c(), Display(store, executor.workers, console) as display:
             interrupted = not _dispatch(deque(due), executor, store, display)
-        cells = plan(matrix, store)
-        _write_plan(matrix, cells, store)  # a cell may have turned out to be incompatible
+        # A cell may have turned out to be incompatible. The ids stand: source edited meanwhile is for the next run.
+        work, past = importlib.import_module(WORKER), _past_costs(store)
+        cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
+        _write_plan(matrix, cells, store)
     return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))
 
 

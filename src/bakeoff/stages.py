@@ -219,7 +219,7 @@ class Stages:
         if not rows:
             spec = self.setup.cell.preparation
             for name, group in self.samples().groupby("prompt_id", sort=False):
-                best, worst = group.loc[group["reward"].idxmax()], group.loc[group["reward"].idxmin()]
+                best, worst = group.iloc[group["reward"].argmax()], group.iloc[group["reward"].argmin()]
                 if best["reward"] - worst["reward"] > spec.min_gap:
                     lists = (best["prompt_ids"], best["completion_ids"], worst["completion_ids"])
                     prompt, chosen, rejected = ([int(i) for i in ids] for ids in lists)

@@ -26,7 +26,7 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
     )
     fast.chat_template = (
         "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}"
-        "{% if m['role'] == 'assistant' %}<eos>{% endif %}\n{% endfor %}"
+        "{% if m['role'] == 'assistant' %}<eos>{% endif %}{{ '\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     return fast
@@ -42,16 +42,32 @@ def toy_model(*, architecture: str = "llama", layers: int = 2, hidden: int = 64,
     if architecture == "gpt2":
         return GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=vocabulary, n_embd=hidden, n_layer=layers, n_head=4, n_positions=256,
-                bos_token_id=0, eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-            )  # fmt: skip
+                vocab_size=vocabulary,
+                n_embd=hidden,
+                n_layer=layers,
+                n_head=4,
+                n_positions=256,
+                bos_token_id=0,
+                eos_token_id=0,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+            )
         )
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=vocabulary, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-            bos_token_id=None, eos_token_id=0, pad_token_id=0, tie_word_embeddings=True,
-        )  # fmt: skip
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            intermediate_size=2 * hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=None,
+            eos_token_id=0,
+            pad_token_id=0,
+            tie_word_embeddings=True,
+        )
     )
 
 

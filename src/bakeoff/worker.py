@@ -296,7 +296,7 @@ class _Run:
             path.unlink()
         (self.folder / "probes").rmdir()
         roles = self.setup.roles
-        auxiliary = [role for role in ("value",) if roles.has(role)]  # type: ignore[arg-type]
+        auxiliary = roles.parameters("value") if roles.has("value") else []
         ledger = {
             "budget": {"name": self.cell.budget.name, "version": self.cell.budget.version}
             | {"limits": self.cell.budget.limits()},
@@ -306,14 +306,14 @@ class _Run:
             "peak_bytes": _peak_bytes(),
             "trainable": {
                 "policy": sum(p.numel() for p in roles.parameters("policy")),
-                "auxiliary": sum(p.numel() for role in auxiliary for p in roles.parameters(role)),  # type: ignore[arg-type]
+                "auxiliary": sum(p.numel() for p in auxiliary),
             },
             "shared": self.stages.shared,
             "probes": self.probes,
         }
         self.store.write_json(self.folder / "ledger.json", ledger)
         if self.algorithm.trains:
-            roles.model.save_pretrained(self.folder / "adapter", selected_adapters=["default"])
+            roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
 
 
 def _keep_lines(path: Path, steps: int) -> None:

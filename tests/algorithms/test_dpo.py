@@ -55,7 +55,9 @@ def test_the_loss_is_the_papers(make_roles, make_context):
         rows = list(context.preferences)
         ratios = []
         for kind in ("chosen_ids", "rejected_ids"):
-            packed = Sequences.pack([row["prompt_ids"] for row in rows], [row[kind] for row in rows], pad=0, device="cpu")
+            packed = Sequences.pack(
+                [row["prompt_ids"] for row in rows], [row[kind] for row in rows], pad=0, device="cpu"
+            )
             policy = logps_as(roles, "policy", packed)
             with roles.use("reference"):
                 ratios.append((policy - logps_as(roles, "reference", packed)).sum(1))

@@ -59,7 +59,7 @@ def test_a_completion_without_an_end_pays():
 
 
 def test_an_adaptive_beta_follows_the_kl_of_a_sequence():
-    """Sum over tokens, mean over sequences: 2.5 tokens of 0.4 nats are 1 nat, twice the target. It outlives a restart."""
+    """Sum over tokens, mean over sequences: 2.5 tokens of 0.4 nats are 1 nat, twice the target; a restart keeps it."""
     algorithm = make(beta=0.1, kl_target=0.5, kl_horizon=2)
     algorithm.advantages(rollout(kl=0.4))
     assert algorithm.controller.beta == pytest.approx(0.12)

@@ -1,0 +1,198 @@
+"""What cells share: derived demonstrations and pairs, the reward model, and each stage computed once."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from bakeoff import setup as setups
+from bakeoff.errors import Incompatible
+from bakeoff.reward_model import RewardModel
+from bakeoff.spec import PluginSpec, PreparationSpec
+from bakeoff.stages import Stages
+from bakeoff.store import Store
+
+WORDS = ["the", "film", "was", "good", "bad", "seen", "three", "we", "were", "here"]
+
+
+@pytest.fixture
+def stages_of(tmp_path):
+    """``stages_of(cell)``: the cell, loaded, with its stages in one run's store."""
+
+    def make(cell):
+        return Stages(setups.load(cell), Store(tmp_path / "run"), lambda phase, fraction, note: None)
+
+    return make
+
+
+@pytest.fixture
+def pairs_task(tmp_path):
+    """A file of preference pairs without a reward: the chosen word has an "e", the rejected one has none."""
+    path = tmp_path / "pairs.jsonl"
+    with_e, without = ["three", "were", "here", "seen"], ["bad", "was", "film", "good"]
+    rows = [
+        {"prompt": f"{word} {n} ", "chosen": with_e[n % 4], "rejected": without[(n + i) % 4]}
+        for n in range(12)
+        for i, word in enumerate(WORDS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return PluginSpec(name="file", label="pairs", settings={"train": str(path), "max_new_tokens": 8})
+
+
+# ----------------------------------------------------------------------------------------- derived rows
+
+
+def test_demonstrations_are_the_best_samples(toy_cell, stages_of):
+    """One a prompt, the completion with the highest reward, labelled after the prompt only."""
+    stages = stages_of(toy_cell("sft"))
+    rows = stages.demonstrations()
+    samples = stages.samples()
+    assert len(samples) == 16 * 4
+    assert len(rows) == 16
+    for row in rows:
+        own = samples[samples["prompt_id"] == row["id"]]
+        best = own.loc[own["reward"].idxmax()]
+        assert row["input_ids"] == [*best["prompt_ids"], *best["completion_ids"]]
+        assert row["labels"] == [-100] * len(best["prompt_ids"]) + list(best["completion_ids"])
+    assert "best of 4 samples" in stages.derived["demonstrations"]
+
+
+def test_pairs_are_the_best_and_the_worst_samples(toy_cell, stages_of):
+    """Only where their rewards differ."""
+    stages = stages_of(toy_cell("dpo"))
+    rows, samples = stages.preferences(), stages.samples()
+    for row in rows:
+        own = samples[samples["prompt_id"] == row["id"]].set_index("reward")["completion_ids"]
+        assert row["chosen_ids"] in [list(ids) for ids in own[own.index == own.index.max()]]
+        assert row["rejected_ids"] in [list(ids) for ids in own[own.index == own.index.min()]]
+        assert own.index.max() > own.index.min()
+    assert f"{len(rows)} pairs" in stages.derived["preferences"]
+
+
+def test_samples_that_are_all_alike_make_no_pair(toy_cell, stages_of):
+    """The cell is incompatible, and the message says what to raise."""
+    task = PluginSpec(name="letters", label="letters", settings={"constant": True})
+    with pytest.raises(Incompatible, match=r"(?s)equal rewards.*preparation\.samples"):
+        stages_of(toy_cell("dpo", task=task)).preferences()
+
+
+def test_no_sample_that_is_good_enough(toy_cell, stages_of):
+    """A threshold that nothing reaches."""
+    preparation = PreparationSpec(prompts=4, samples=2, min_reward=2.0)
+    with pytest.raises(Incompatible, match=r"(?s)good enough.*min_reward"):
+        stages_of(toy_cell("sft", preparation=preparation)).demonstrations()
+
+
+def test_a_tasks_own_rows_come_first(toy_cell, stages_of, pairs_task):
+    """Pairs of the file train DPO; their chosen halves train SFT; nothing is sampled."""
+    stages = stages_of(toy_cell("dpo", task=pairs_task))
+    rows = {row.row["id"]: row for row in stages.setup.rows.train}
+    assert all(row["chosen_ids"] == rows[row["id"]].completions["chosen"] for row in stages.preferences())
+    assert len(stages.demonstrations()) == len(rows)
+    assert stages.derived == {}
+    assert stages.shared == []
+
+
+def test_a_stage_is_computed_once_and_charged_to_each_user(toy_cell, stages_of, monkeypatch):
+    """The second cell reads the first one's samples; both ledgers show what they cost."""
+    first, second = stages_of(toy_cell("sft")), stages_of(toy_cell("dpo"))
+    samples = first.samples()
+    monkeypatch.setattr("bakeoff.evaluation.draw_samples", None)
+    pd.testing.assert_frame_equal(samples, second.samples())
+    assert first.shared == second.shared
+    assert first.shared[0]["kind"] == "samples"
+    assert first.shared[0]["tokens_generated"] == samples["n_tokens"].sum()
+
+
+@pytest.mark.parametrize(
+    "change", [{"precision": "bf16"}, {"warm_start": "sft"}, {"preparation": PreparationSpec(prompts=8)}]
+)
+def test_another_start_or_another_size_is_another_stage(change, toy_cell, stages_of):
+    """What determines the samples is in the stage's id."""
+    ids = set()
+    for cell in (toy_cell("sft"), toy_cell("dpo"), toy_cell("sft", **change)):
+        stages = stages_of(cell)
+        stages.warm_start(lambda folder, meter: None)
+        stages.samples()
+        ids.add(stages.shared[-1]["stage"])
+    assert len(ids) == 2
+
+
+# ---------------------------------------------------------------------------------------- reward model
+
+
+def test_a_reward_model_learns_the_pairs_and_survives_the_disk(toy_cell, stages_of, pairs_task):
+    """High, recorded accuracy on held-out pairs; normalised rewards; saved and loaded, the same to the last bit."""
+    cell = toy_cell("grpo", task=pairs_task, precision="nf4")
+    first, second = stages_of(cell), stages_of(cell)
+    for stages in (first, second):
+        stages.reward_model()
+    assert "accuracy" in first.derived["reward"]
+    rows = [row.row for row in first.setup.rows.test]
+    texts = ["three", "bad", "here", "good"]
+    scores = [stages.setup.train_reward(rows[:4], texts) for stages in (first, second)]
+    assert scores[0] == scores[1]
+    assert min(scores[0][0], scores[0][2]) > max(scores[0][1], scores[0][3])
+    accuracy = float(first.derived["reward"].split("accuracy ")[1].split(" ")[0])
+    assert accuracy > 0.9
+    train = [row.row for row in first.setup.rows.train]
+    both = [first.setup.train_reward(train, [row[kind] for row in train]) for kind in ("chosen", "rejected")]
+    assert abs(torch.tensor(both).mean()) < 0.2
+    assert torch.tensor(both).std() == pytest.approx(1.0, abs=0.2)
+
+
+def test_training_a_reward_model_leaves_the_policy_alone(toy_cell, stages_of, pairs_task):
+    """Its adapter and head move; policy and base do not, and it requires no gradient afterwards."""
+    stages = stages_of(toy_cell("grpo", task=pairs_task))
+    roles = stages.setup.roles
+    before = [p.detach().clone() for p in roles.model.parameters()]
+    stages.reward_model()
+    kept = [p for name, p in roles.model.named_parameters() if ".reward." not in name]
+    assert all(torch.equal(a, b) for a, b in zip(before, kept, strict=True))
+    assert all((p != 0).any() for p in roles.parameters("reward")[:-1])
+    assert {id(p) for p in roles.model.parameters() if p.requires_grad} == {id(p) for p in roles.parameters("policy")}
+    assert not any(p.requires_grad for p in roles.heads.parameters())
+
+
+def test_rewards_do_not_depend_on_padding(make_roles, tokenizer):
+    """A row alone and beside a much longer one: the same number."""
+    roles = make_roles()
+    model = RewardModel(roles, tokenizer, max_new_tokens=8)
+    make_roles.perturb(roles, "reward", 0.1)
+    alone = model.rewards([[3, 4]], [[5, 0]])
+    beside = model.rewards([[3, 4], [6] * 40], [[5, 0], [7] * 9])
+    assert beside[0] == pytest.approx(alone[0], abs=1e-5)
+    assert beside[1] != pytest.approx(alone[0], abs=1e-3)
+
+
+def test_the_end_of_a_completion_is_scored(make_roles, tokenizer):
+    """The reward is read at the last token: EOS, which is the pad token too, makes a difference."""
+    roles = make_roles()
+    model = RewardModel(roles, tokenizer, max_new_tokens=8)
+    make_roles.perturb(roles, "reward", 0.1)
+    ended, cut = model.rewards([[3, 4]] * 2, [[5, 6, 0], [5, 6]])
+    assert ended != cut
+
+
+def test_ppo_starts_its_value_from_the_reward_model(toy_cell, run_cell, pairs_task, monkeypatch):
+    """A whole cell on pairs alone: the value's first numbers are the reward model's, and the derived reward is told."""
+    from bakeoff import on_policy_trainer
+
+    seen = []
+    roll_out = on_policy_trainer.OnPolicyTrainer.roll_out
+
+    def recorded(self):
+        if not seen:
+            value, reward = self.roles.parameters("value"), self.roles.parameters("reward")
+            seen.append(all(torch.equal(a, b) for a, b in zip(value, reward, strict=True)))
+        return roll_out(self)
+
+    monkeypatch.setattr(on_policy_trainer.OnPolicyTrainer, "roll_out", recorded)
+    folder = run_cell(toy_cell("ppo", {"prompts_per_rollout": 8, "epochs": 1}, task=pairs_task, budget={"steps": 2}))
+    assert seen == [True]
+    cell, ledger = json.loads((folder / "cell.json").read_text()), json.loads((folder / "ledger.json").read_text())
+    assert "Bradley-Terry" in cell["data"]["derived"]["reward"]
+    assert [stage["kind"] for stage in ledger["shared"]] == ["reward-model"]
+    assert set(ledger["roles"]) == {"policy", "reference", "value", "reward"}
+    assert ledger["trainable"]["auxiliary"] > ledger["trainable"]["policy"]
