@@ -16,7 +16,7 @@ from bakeoff.contracts import Metric
 
 from .files import slug
 from .frame import CURRENCIES, Primary, Results
-from .statistics import Estimate, Floats, Verdict, holm, paired_difference, two_way, verdict, win_rate
+from .statistics import Estimate, Floats, Verdict, bounded, holm, paired_difference, two_way, verdict, win_rate
 
 BASELINE = "base"
 """The algorithm that trains nothing: what gains are measured from."""
@@ -138,7 +138,13 @@ class Section:
     def estimate(self, algorithm: str, metric: str) -> Estimate | None:
         """Mean of a metric at the end of training, or None where it was not measured."""
         grid = self.grid(algorithm, metric)
-        return two_way(grid.to_numpy()) if grid.size else None
+        return self._two_way(grid, metric) if grid.size else None
+
+    def _two_way(self, grid: pd.DataFrame, metric: str) -> Estimate:
+        """The mean with its interval, which ends where the metric's declared range does."""
+        declared = self.metrics.get(metric)
+        estimate = two_way(grid.to_numpy())
+        return bounded(estimate, declared.low, declared.high) if declared else estimate
 
     @cached_property
     def effects(self) -> dict[str, Comparison]:
@@ -176,11 +182,11 @@ class Section:
         grids = [self._on_curve(self.grid(algorithm, metric, probe)) for probe in range(self._probe_count(algorithm))]
         if not grids or any(not grid.size for grid in grids):
             return []
-        points = [self._point(grid, self._spent(algorithm, probe)) for probe, grid in enumerate(grids)]
+        points = [self._point(grid, metric, self._spent(algorithm, probe)) for probe, grid in enumerate(grids)]
         if algorithm != self.baseline and self.baseline and points[0].fraction > 0:
             start = self._on_curve(self.grid(self.baseline, metric))
             if start.size:
-                points.insert(0, self._point(start, None))
+                points.insert(0, self._point(start, metric, None))
         return points
 
     @cached_property
@@ -253,16 +259,15 @@ class Section:
         final = probe == self._probe_count(algorithm) - 1
         return rows[last if final else ~last & (rows["probe"] == probe)].set_index("seed")
 
-    @staticmethod
-    def _point(grid: pd.DataFrame, spent: pd.DataFrame | None) -> Point:
+    def _point(self, grid: pd.DataFrame, metric: str, spent: pd.DataFrame | None) -> Point:
         by_seed = _by_seed(grid)
         if spent is None:
             nothing = dict.fromkeys(CURRENCIES, 0.0)
-            return Point(0.0, two_way(grid.to_numpy()), by_seed, nothing, {seed: nothing for seed in by_seed})
+            return Point(0.0, self._two_way(grid, metric), by_seed, nothing, {seed: nothing for seed in by_seed})
         costs = spent[list(CURRENCIES)].astype(float)
         spent_by_seed = {int(seed): dict(zip(CURRENCIES, row, strict=True)) for seed, *row in costs.itertuples()}
         mean = {name: float(costs[name].mean()) for name in CURRENCIES}
-        return Point(float(spent["fraction"].mean()), two_way(grid.to_numpy()), by_seed, mean, spent_by_seed)
+        return Point(float(spent["fraction"].mean()), self._two_way(grid, metric), by_seed, mean, spent_by_seed)
 
     def _mean(self, algorithm: str) -> float:
         return float(self.grid(algorithm, self.primary.name).to_numpy().mean())

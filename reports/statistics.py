@@ -134,9 +134,13 @@ def wins(a: Floats, b: Floats) -> Floats:
 
 def win_rate(a: Floats, b: Floats, *, level: float = LEVEL) -> Estimate:
     """P(a beats b) + P(tie)/2 from scores (K, P, M), with the two-way interval cut to [0, 1]; ``p`` tests 0.5."""
-    estimate = two_way(wins(a, b), null=0.5, level=level)
-    low, high = np.clip([estimate.low, estimate.high], 0.0, 1.0)
-    return replace(estimate, low=float(low), high=float(high))
+    return bounded(two_way(wins(a, b), null=0.5, level=level), 0.0, 1.0)
+
+
+def bounded(estimate: Estimate, low: float | None, high: float | None) -> Estimate:
+    """The estimate with its interval cut to what the quantity can be; ``None`` is no bound."""
+    ends = np.clip([estimate.low, estimate.high], -np.inf if low is None else low, np.inf if high is None else high)
+    return replace(estimate, low=float(ends[0]), high=float(ends[1]))
 
 
 def holm(p_values: Sequence[float]) -> Floats:

@@ -3,7 +3,6 @@
 from decimal import Decimal
 
 import pytest
-
 from bakeoff.benchmarks.answers import best_constant_answer, last_number, sole_number
 
 

@@ -1,9 +1,9 @@
 """The chain-sum task: its form, its split, its reward."""
 
 import pytest
+from bakeoff.benchmarks.arithmetic import Arithmetic, ArithmeticSettings
 from pydantic import ValidationError
 
-from bakeoff.benchmarks.arithmetic import Arithmetic, ArithmeticSettings
 from bakeoff.errors import DataError
 
 

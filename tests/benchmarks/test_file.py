@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from pydantic import ValidationError
-
 from bakeoff.benchmarks.file import File, FileSettings
 from bakeoff.benchmarks.vader import compound
+from pydantic import ValidationError
+
 from bakeoff.errors import DataError
 
 

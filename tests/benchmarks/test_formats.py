@@ -1,7 +1,6 @@
 """TRL's dataset formats: detection, suggestion, and what each makes of a row."""
 
 import pytest
-
 from bakeoff.benchmarks.formats import UnusableRowError, detect, standardise, suggest
 
 

@@ -4,8 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-
 from bakeoff.benchmarks.reading import read_hub, read_table
+
 from bakeoff.errors import DataError
 
 ROWS = [{"prompt": "a\u2028b", "n": 1}, {"prompt": 'é, "x"\nz', "n": None}]

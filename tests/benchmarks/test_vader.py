@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from bakeoff.benchmarks.vader import compound, gold
 
 ORDINARY = [

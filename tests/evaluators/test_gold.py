@@ -3,7 +3,6 @@
 import math
 
 import pytest
-
 from bakeoff.evaluators.gold import Gold, GoldSettings
 
 ROWS = [{"id": "a"}] * 3

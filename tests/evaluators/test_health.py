@@ -1,7 +1,6 @@
 """Signs of degeneration, counted by hand."""
 
 import pytest
-
 from bakeoff.evaluators.health import Health, distinct_2
 
 

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-
 from bakeoff.evaluators.long import long_form, sampled_rows
 
 SAMPLES = pd.DataFrame({"prompt_id": ["a", "b"], "sample": [0, 0], "completion": ["x", "y"]}, index=[7, 3])

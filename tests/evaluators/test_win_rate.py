@@ -1,10 +1,10 @@
 """The win-rate: paired by prompt and sample, asked in both orders."""
 
 import pytest
-
-from bakeoff.contracts import Judge
 from bakeoff.evaluators.gold import Gold
 from bakeoff.evaluators.win_rate import WinRate
+
+from bakeoff.contracts import Judge
 
 
 class Scripted(Judge):

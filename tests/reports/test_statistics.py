@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bakeoff.reports.statistics import (
     Estimate,
+    bounded,
     holm,
     paired_difference,
     two_way,
@@ -190,3 +191,12 @@ def test_detectable_effect_has_eighty_percent_power():
     effect = Estimate(0.0, se, df, 0.0, 0.0, 1.0, 5, 48).detectable
     power = stats.nct.sf(stats.t.ppf(0.975, df), df, effect / se)
     assert power == pytest.approx(0.8, abs=0.01)
+
+
+def test_interval_ends_where_the_quantity_does():
+    """Half of the wins of three seeds: a rate's interval is cut to [0, 1], one without bounds is left alone."""
+    wild = two_way(np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]))
+    assert wild.low < 0 < 1 < wild.high
+    assert bounded(wild, 0.0, 1.0).low == 0.0
+    assert bounded(wild, 0.0, 1.0).high == 1.0
+    assert bounded(wild, None, None) == wild
