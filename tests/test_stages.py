@@ -167,12 +167,16 @@ def test_rewards_do_not_depend_on_padding(make_roles, tokenizer):
 
 
 def test_the_end_of_a_completion_is_scored(make_roles, tokenizer):
-    """The reward is read at the last token: EOS, which is the pad token too, makes a difference."""
+    """The reward is read at the last token, EOS where it came, though that is the pad token too."""
     roles = make_roles()
     model = RewardModel(roles, tokenizer, max_new_tokens=8)
     make_roles.perturb(roles, "reward", 0.1)
     ended, cut = model.rewards([[3, 4]] * 2, [[5, 6, 0], [5, 6]])
-    assert ended != cut
+    with torch.no_grad(), roles.use("reward"):
+        ids = torch.tensor([[3, 4, 5, 6, 0]])
+        every_position = roles.head_output("reward", roles.hidden(ids, torch.ones_like(ids)))[0]
+    assert [cut, ended] == pytest.approx(every_position[-2:].tolist(), abs=1e-5)
+    assert abs(ended - cut) > 1e-3
 
 
 def test_ppo_starts_its_value_from_the_reward_model(toy_cell, run_cell, pairs_task, monkeypatch):

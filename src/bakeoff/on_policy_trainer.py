@@ -97,17 +97,31 @@ class OnPolicyTrainer(Trainer):
         )
         if self.settings.beta > 0:
             rollout.reference_logps = logps_as(self.roles, "reference", sequences)
-        if self.algorithm.kl_in_reward or self.updates > 1:
-            # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
-            rollout.old_logps = logps_as(self.roles, "policy", sequences)
-        if self.algorithm.has_value:
-            with torch.no_grad(), eval_mode(self.roles.model), self.roles.use("value"):
-                rollout.values = self.values(sequences)
-        rollout.advantages = self.algorithm.advantages(rollout)
         self.rollouts += 1
         self.context.meter.count_prompts(self.settings.prompts_per_rollout)
-        self._describe(rollout)
+        if not self._shares_passes(rollout):
+            if self.algorithm.kl_in_reward or self.updates > 1:
+                # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
+                rollout.old_logps = logps_as(self.roles, "policy", sequences)
+            if self.algorithm.has_value:
+                with torch.no_grad(), eval_mode(self.roles.model), self.roles.use("value"):
+                    rollout.values = self.values(sequences)
+            self._conclude(rollout)
         return rollout
+
+    def _shares_passes(self, rollout: Rollout) -> bool:
+        """Whether the update's own forward passes can give the log-probabilities and values that advantages need.
+
+        So when it is the rollout's only update, in one micro-batch: that saves a pass of the policy and one of the
+        value. Not under gradient checkpointing, where the policy must go backward before the value goes forward.
+        """
+        alone = self.updates == 1 and len(rollout) <= self.settings.micro_batch
+        needed = self.algorithm.kl_in_reward or self.algorithm.has_value
+        return needed and alone and not self.roles.causal_lm.is_gradient_checkpointing
+
+    def _conclude(self, rollout: Rollout) -> None:
+        rollout.advantages = self.algorithm.advantages(rollout)
+        self._describe(rollout)
 
     def score(self, prompts: list[dict[str, Any]], ids: list[list[int]]) -> Tensor:
         """Rewards (B,) of completions, by the cell's reward function. Raises on a number that is not finite."""
@@ -158,6 +172,8 @@ class OnPolicyTrainer(Trainer):
         """Backward by role and micro-batch. Divides by the tokens of the whole step, so that the size of a
         micro-batch changes nothing."""
         tokens = batch.mask.sum().clamp(min=1)
+        if batch.advantages is None:
+            return self._backward_sharing_passes(batch, tokens)
         total = torch.zeros((), device=self.roles.device)
         for rows in torch.arange(len(batch)).split(self.settings.micro_batch):
             micro = batch[rows]
@@ -175,6 +191,26 @@ class OnPolicyTrainer(Trainer):
                     self.accelerator.backward(loss)
                 self._add("loss_value", loss.item())
         return total
+
+    def _backward_sharing_passes(self, rollout: Rollout, tokens: Tensor) -> Tensor:
+        """Both forward passes, then advantages from their values, then both backward passes; see ``_shares_passes``."""
+        with self.roles.use("policy"):
+            logps = completion_logps(self.roles, rollout.sequences)
+        rollout.old_logps = logps.detach()
+        values = None
+        if self.algorithm.has_value:
+            with self.roles.use("value"):
+                values = self.values(rollout.sequences)
+            rollout.values = values.detach()
+        self._conclude(rollout)
+        loss = (self.algorithm.policy_loss(rollout, logps) * rollout.mask).sum() / tokens
+        self.accelerator.backward(loss)
+        self._measure(rollout, logps.detach(), float(tokens))
+        if values is not None:
+            value_loss = (self.algorithm.value_loss(rollout, values) * rollout.mask).sum() / tokens
+            self.accelerator.backward(value_loss)
+            self._add("loss_value", value_loss.item())
+        return loss.detach()
 
     def _measure(self, micro: Rollout, logps: Tensor, tokens: float) -> None:
         """Shares of the step's diagnostics: adding them over micro-batches gives token means."""

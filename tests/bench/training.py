@@ -138,10 +138,10 @@ SIDES = {
 }
 
 
-def in_fresh_process(kind: str, algorithm: str, settings: dict[str, Any], steps: int, seed: int, folder: Path) -> Any:
+def in_fresh_process(job: list[Any]) -> Any:
     """One side, alone on all cores."""
-    job = json.dumps([kind, algorithm, settings, steps, seed, str(folder)])
-    done = subprocess.run([sys.executable, __file__, "--job", job], capture_output=True, text=True, check=False)
+    command = [sys.executable, __file__, "--job", json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -181,7 +181,7 @@ def main() -> None:
                 sides = list(enumerate(SIDES[name]))
                 seconds = [0.0, 0.0]
                 for index, side in sides if repeat % 2 == 0 else reversed(sides):
-                    result = in_fresh_process(*side, STEPS[name], repeat, folder)
+                    result = in_fresh_process([*side, STEPS[name], repeat, str(folder)])
                     seconds[index] = result["seconds"]
                     gold[index].append(result.get("gold"))
                     print(f"{name} {repeat}: {side[0]} {side[1]} {seconds[index]:.2f} s", flush=True)
