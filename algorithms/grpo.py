@@ -40,17 +40,3 @@ class GRPO(OnPolicyAlgorithm):
         """One advantage a completion, the same for each of its tokens; (B, C)."""
         relative = objectives.group_advantages(rollout.rewards, self.settings.group, scale=self.settings.scale_rewards)
         return relative[:, None] * rollout.mask
-
-    def policy_loss(self, batch: Rollout, logps: Tensor) -> Tensor:
-        """Eq. 3 of the paper, per token, (B, C)."""
-        assert batch.old_logps is not None and batch.advantages is not None
-        loss = objectives.clipped_policy_loss(
-            logps,
-            batch.old_logps,
-            batch.advantages,
-            clip_low=self.settings.clip_low,
-            clip_high=self.settings.clip_high,
-        )
-        if batch.reference_logps is not None:
-            loss = loss + self.settings.beta * objectives.kl_k3(logps, batch.reference_logps)
-        return loss

@@ -80,17 +80,6 @@ class PPO(OnPolicyAlgorithm):
             advantages = objectives.masked_whiten(advantages, rollout.mask)
         return advantages
 
-    def policy_loss(self, batch: Rollout, logps: Tensor) -> Tensor:
-        """Clipped surrogate, per token, (B, C)."""
-        assert batch.old_logps is not None and batch.advantages is not None
-        return objectives.clipped_policy_loss(
-            logps,
-            batch.old_logps,
-            batch.advantages,
-            clip_low=self.settings.clip_low,
-            clip_high=self.settings.clip_high,
-        )
-
     def value_loss(self, batch: Rollout, values: Tensor) -> Tensor:
         """Clipped squared error, per token, (B, C)."""
         assert batch.values is not None and batch.returns is not None

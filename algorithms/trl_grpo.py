@@ -4,6 +4,8 @@ Composed through the public constructor. Set to compute what ``grpo`` does: full
 1, no dropout, KL without the importance-sampling correction that TRL turns on.
 """
 
+from typing import Any
+
 from pydantic import Field
 
 from bakeoff.contracts import Algorithm, PluginSettings, TrainContext
@@ -41,6 +43,7 @@ class TRLGRPO(Algorithm):
         from trl import GRPOConfig, GRPOTrainer
 
         settings = self.settings
+        bos = context.tokenizer.bos_token or ""
         trainer = GRPOTrainer(
             model=context.policy,
             reward_funcs=[context.reward],  # type: ignore[list-item]  # TRL's alias is invariant in its float | None
@@ -62,9 +65,14 @@ class TRLGRPO(Algorithm):
                     disable_dropout=True,
                 )
             ),
-            train_dataset=context.prompts.remove_columns(["prompt_ids"]),
+            train_dataset=context.prompts.remove_columns(["prompt_ids"]).map(_without_bos, fn_kwargs={"bos": bos}),
             processing_class=context.tokenizer,
             callbacks=context.callbacks,
             optimizers=(context.optimizer(settings.learning_rate), None),
         )
         trainer.train(resume_from_checkpoint=context.checkpoint)
+
+
+def _without_bos(row: dict[str, Any], bos: str) -> dict[str, Any]:
+    """TRL tokenises the text again and adds the BOS token that a chat template has written already."""
+    return {"prompt": row["prompt"].removeprefix(bos)}

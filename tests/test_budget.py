@@ -93,6 +93,17 @@ def test_training_flops(metered):
     assert 0 <= relative_gap(meter, lambda: sgd_step(roles)) < 0.03
 
 
+def test_training_flops_of_the_whole_model(metered):
+    """A loop of one's own that calls the model for its logits: the head's backward pass counts."""
+    roles, meter = metered
+    ids = torch.randint(3, 40, (4, 30))
+
+    def step():
+        roles.model(input_ids=ids, labels=ids).loss.backward()
+
+    assert 0 <= relative_gap(meter, step) < 0.03
+
+
 def test_training_flops_with_gradient_checkpointing(metered):
     """The recomputed forward pass counts."""
     roles, meter = metered

@@ -112,15 +112,17 @@ def test_the_fingerprint_is_of_the_contents(toy, tmp_path):
     assert models.fingerprint(spec(folder=copy)) != models.fingerprint(spec(folder=toy))
 
 
-def test_a_hub_model_is_its_revision(monkeypatch, tmp_path):
-    """The pinned one, or the commit that the local cache calls main; neither needs the network."""
+def test_a_hub_model_is_its_commit(monkeypatch, tmp_path):
+    """The pinned one, or the one that the local cache calls main; neither needs the network, and one must be known."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     assert models.fingerprint(spec(hub="a/b", revision="abc")) == "a/b@abc"
-    assert models.fingerprint(spec(hub="a/b")) == "a/b@main"
+    with pytest.raises(ModelError, match="not in the local cache"):
+        models.fingerprint(spec(hub="a/b"))
     ref = tmp_path / "models--a--b" / "refs" / "main"
     ref.parent.mkdir(parents=True)
     ref.write_text("0123abc\n")
     assert models.fingerprint(spec(hub="a/b")) == "a/b@0123abc"
+    assert models.prepare(spec(hub="a/b")) == ("a/b", "0123abc")
 
 
 # ------------------------------------------------------------------------------------------ precision

@@ -55,7 +55,7 @@ def test_demonstrations_are_the_best_samples(toy_cell, stages_of):
         best = own.loc[own["reward"].idxmax()]
         assert row["input_ids"] == [*best["prompt_ids"], *best["completion_ids"]]
         assert row["labels"] == [-100] * len(best["prompt_ids"]) + list(best["completion_ids"])
-    assert "best of 4 samples" in stages.derived["demonstrations"]
+    assert "of 4 samples" in stages.derived["demonstrations"]
 
 
 def test_pairs_are_the_best_and_the_worst_samples(toy_cell, stages_of):

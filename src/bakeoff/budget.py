@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from bakeoff.roles import RoleModel
 
 
+IDLE_STEPS = 50
+"""Optimizer steps after which a budget must have been touched."""
+
+
 @dataclass
 class Spent:
     """What one role has cost. Tokens are attended positions; FLOPs include the padding that was computed."""
@@ -111,7 +115,7 @@ class Meter:
         """Hook the model; returns what takes the hooks off again."""
         cost = PassCost.of(roles)
         self._cost = cost
-        roles.meter = self
+        former, roles.meter = roles.meter, self
         handles = [
             roles.backbone.register_forward_pre_hook(self._before_pass, with_kwargs=True),
             roles.backbone.register_forward_hook(self._make_after_pass(roles, cost), with_kwargs=True),
@@ -121,7 +125,7 @@ class Meter:
         ]
 
         def detach() -> None:
-            roles.meter = None
+            roles.meter = former
             for handle in handles:
                 handle.remove()
 
@@ -193,8 +197,13 @@ class Meter:
             self._of(role).flops += rows * self._cost.head
 
     def count_step(self, steps: int = 1) -> None:
-        """Count optimizer steps of the policy."""
+        """Count optimizer steps of the policy. Raises ``BudgetError`` when they spend none of what is limited."""
         self.steps += steps
+        if self.steps >= IDLE_STEPS and self.fraction == 0.0:
+            raise BudgetError(
+                f"{self.steps} optimizer steps spent nothing of {', '.join(self.limits)}: training would never end.",
+                fix="Limit something that the algorithm spends, too: steps or flops.",
+            )
 
     def count_prompts(self, prompts: int) -> None:
         """Count training prompts seen, repeats included."""
@@ -203,7 +212,8 @@ class Meter:
     # ----------------------------------------------------------------------------------------- clock
 
     def start(self) -> None:
-        """Let the clock run."""
+        """Let the clock run; it may run already."""
+        self.stop()
         self._since = time.perf_counter()
 
     def stop(self) -> None:

@@ -54,7 +54,6 @@ class CellCallback(TrainerCallback):
         # A trainer may have added an adapter, in fp32; loading one back (a resumed run) moves requires_grad.
         cast_adapters(self.context.policy, self.dtype)
         self.context.roles.refresh()
-        self.context.meter.start()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.context.meter.is_spent:
@@ -81,9 +80,6 @@ class CellCallback(TrainerCallback):
         temporary = folder / f"{STATE}.partial"
         temporary.write_text(json.dumps(self.state()))
         temporary.rename(folder / STATE)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.context.meter.stop()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}

@@ -96,7 +96,7 @@ def fingerprint(spec: ModelSpec) -> str:
 
     A GGUF file is hashed whole. Of a safetensors file the header, the size, and the first and last MiB are:
     two trainings of one architecture differ in all of its weights, and hashing 16 GB would cost minutes a plan.
-    A hub id is its revision: pin it, or the commit that the local cache calls "main" is taken.
+    A hub id is its commit: as pinned, or as the local cache or the hub calls "main" when the run is planned.
     """
     source = locate(spec)
     if source.gguf is not None:
@@ -115,10 +115,16 @@ def fingerprint(spec: ModelSpec) -> str:
                 digest.update((_sample_of(path) if path.suffix == ".safetensors" else _sha256(path)).encode())
         return digest.hexdigest()
     assert source.hub is not None
-    return f"{source.hub}@{source.revision or _cached_commit(source.hub)}"
+    return f"{source.hub}@{_commit(source.hub, source.revision)}"
 
 
 def _sha256(path: Path) -> str:
+    status = path.stat()
+    return _sha256_of(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256_of(path: Path, size: int, modified_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -136,11 +142,27 @@ def _sample_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _cached_commit(hub: str) -> str:
+@functools.lru_cache(maxsize=64)
+def _commit(hub: str, revision: str | None) -> str:
+    """The commit that a hub id means: as pinned, else what the local cache calls "main", else what the hub does.
+
+    Raises ``ModelError`` when neither knows.
+    """
+    from huggingface_hub import HfApi
     from huggingface_hub.constants import HF_HUB_CACHE
 
+    if revision is not None:
+        return revision
     ref = Path(HF_HUB_CACHE) / f"models--{hub.replace('/', '--')}" / "refs" / "main"
-    return ref.read_text().strip() if ref.is_file() else "main"
+    if ref.is_file():
+        return ref.read_text().strip()
+    try:
+        return str(HfApi().model_info(hub).sha)
+    except Exception as error:
+        raise ModelError(
+            f"the hub's model '{hub}' is not in the local cache, and asking the hub for it failed: {error}",
+            fix="Check the id and the network, or use `folder`, `gguf` or `package`, which need no hub.",
+        ) from error
 
 
 def read_config(spec: ModelSpec) -> dict[str, Any]:
@@ -159,7 +181,7 @@ def prepare(spec: ModelSpec) -> tuple[str, str | None]:
     """What ``from_pretrained`` takes: (folder or hub id, revision). Converts a GGUF file on first use."""
     source = locate(spec)
     if source.hub is not None:
-        return source.hub, source.revision
+        return source.hub, _commit(source.hub, source.revision)
     if source.folder is not None:
         return str(source.folder), None
     assert source.gguf is not None
@@ -233,13 +255,13 @@ def device() -> torch.device:
 
 
 def compute_dtype(spec: ModelSpec) -> torch.dtype:
-    """fp32 for fp32; otherwise bf16, also for the adapters on a quantised base (fp16 on GPUs without bf16)."""
+    """fp32 for fp32 and on GPUs without bf16; otherwise bf16, also for the adapters on a quantised base."""
     import torch
 
     if spec.precision == "fp32":
         return torch.float32
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        return torch.float16
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float32
     return torch.bfloat16
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from bakeoff import objectives
 from bakeoff.contracts import Algorithm, PluginSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class OnPolicySettings(PluginSettings):
     """... and above 1 + clip_high."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient-norm clip, for policy and value apart."""
+
+    @model_validator(mode="after")
+    def _minibatches_have_rows(self) -> OnPolicySettings:
+        if self.minibatches > self.prompts_per_rollout * self.group:
+            raise ValueError("minibatches must not exceed prompts_per_rollout x group, the sequences of a rollout")
+        return self
 
 
 @dataclass
@@ -92,7 +99,8 @@ class Rollout:
 class OnPolicyAlgorithm(Algorithm):
     """An algorithm that learns from its own samples: override ``advantages`` and ``policy_loss``.
 
-    What is here is REINFORCE (Williams 1992) with the batch's mean reward as baseline.
+    What is here is a clipped policy gradient with the batch's mean reward as baseline; its gradient at the first
+    update of a rollout is that of REINFORCE (Williams 1992).
     """
 
     Settings = OnPolicySettings
@@ -107,9 +115,16 @@ class OnPolicyAlgorithm(Algorithm):
         return (rollout.rewards - rollout.rewards.mean())[:, None] * rollout.mask
 
     def policy_loss(self, batch: Rollout, logps: Tensor) -> Tensor:
-        """Loss of each token, (B, C); the trainer averages it over the tokens of the optimizer step."""
-        assert batch.advantages is not None
-        return -batch.advantages * logps
+        """Loss of each token, (B, C); the trainer averages it over the tokens of the optimizer step.
+
+        PPO's clipped surrogate, and ``beta`` times the k3 penalty unless the KL is paid in the reward.
+        """
+        assert batch.old_logps is not None and batch.advantages is not None
+        clips = {"clip_low": self.settings.clip_low, "clip_high": self.settings.clip_high}
+        loss = objectives.clipped_policy_loss(logps, batch.old_logps, batch.advantages, **clips)
+        if batch.reference_logps is not None and not self.kl_in_reward:
+            loss = loss + self.settings.beta * objectives.kl_k3(logps, batch.reference_logps)
+        return loss
 
     def value_loss(self, batch: Rollout, values: Tensor) -> Tensor:
         """Loss of each value, (B, C); only with ``has_value``. Half the squared error."""

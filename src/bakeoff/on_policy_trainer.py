@@ -156,6 +156,8 @@ class OnPolicyTrainer(Trainer):
         moving: tuple[Role, ...] = ("policy", "value") if self.algorithm.has_value else ("policy",)
         for role in moving:
             norm = torch.nn.utils.clip_grad_norm_(self.roles.parameters(role), self.settings.max_grad_norm)
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"the gradient of the {role} is {norm.item()}")
             self._metrics[f"grad_norm_{role}"] = norm.item()
         return loss
 

@@ -36,13 +36,12 @@ class RewardModel:
         self.roles = roles
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
-        self.mean, self.std = 0.0, 1.0
         self.facts: dict[str, Any] = {}
         if not roles.has("reward"):
             roles.add("reward", seed=derive_seed("reward model"))
 
     def _raw(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Tensor:
-        """Unnormalised rewards (B,) under the active role "reward"."""
+        """Rewards (B,) under the active role "reward"."""
         pad = self.tokenizer.pad_token_id
         sequences = Sequences.pack(prompts, completions, pad=pad, device=self.roles.device)
         hidden = self.roles.hidden(sequences.input_ids, sequences.attention_mask)
@@ -53,16 +52,16 @@ class RewardModel:
     def rewards(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, batch: int = 64
     ) -> list[float]:
-        """Normalised rewards of token ids."""
+        """Rewards of token ids."""
         values: list[float] = []
         with eval_mode(self.roles.model), self.roles.use("reward"):
             for start in range(0, len(prompts), batch):
                 part = slice(start, start + batch)
-                values += ((self._raw(prompts[part], completions[part]) - self.mean) / self.std).tolist()
+                values += self._raw(prompts[part], completions[part]).tolist()
         return values
 
     def score(self, rows: Sequence[Row], completions: Sequence[str]) -> list[float]:
-        """Normalised rewards of text; a completion that was cut off at the length limit stays without EOS."""
+        """Rewards of text; a completion that was cut off at the length limit stays without EOS."""
         prompts, ids = [], []
         for row, completion in zip(rows, completions, strict=True):
             tokenised = tokenise_row({**row, "completion": completion}, self.tokenizer)
@@ -117,16 +116,20 @@ class RewardModel:
         prompts = [row.prompt_ids for row in rows]
         both = [row.completions["chosen"] for row in rows] + [row.completions["rejected"] for row in rows]
         raw = torch.tensor(self.rewards(prompts + prompts, both))
-        self.mean, self.std = raw.mean().item(), max(raw.std().item(), 1e-6)
+        mean, std = raw.mean().item(), max(raw.std().item(), 1e-6)
+        head: Any = self.roles.heads["reward"]
+        with torch.no_grad():
+            # In the head itself, so that a value role that starts as its copy predicts the same scale.
+            head.weight /= std
+            head.bias.sub_(mean).div_(std)
 
     def save(self, folder: Path) -> None:
-        """Adapter and head as safetensors, normalisation and facts as JSON."""
+        """Adapter and head as safetensors, facts as JSON."""
         from safetensors.torch import save_file
 
         tensors = {str(i): p.data.contiguous() for i, p in enumerate(self.roles.parameters("reward"))}
         save_file(tensors, folder / "reward.safetensors")
-        fields = {"mean": self.mean, "std": self.std, "facts": self.facts}
-        (folder / "reward.json").write_text(json.dumps(fields))
+        (folder / "reward.json").write_text(json.dumps(self.facts))
 
     def restore(self, folder: Path) -> None:
         """What ``save`` wrote."""
@@ -136,5 +139,4 @@ class RewardModel:
         with torch.no_grad():
             for index, parameter in enumerate(self.roles.parameters("reward")):
                 parameter.copy_(tensors[str(index)])
-        fields = json.loads((folder / "reward.json").read_text())
-        self.mean, self.std, self.facts = fields["mean"], fields["std"], fields["facts"]
+        self.facts = json.loads((folder / "reward.json").read_text())

@@ -169,6 +169,8 @@ def inverse_cdf(logits: Tensor, draws: Tensor) -> Tensor:
     ``torch.multinomial`` gives the same distribution but runs on one thread of a CPU.
     """
     cdf = torch.softmax(logits, -1).cumsum(-1)
+    if not torch.isfinite(cdf[:, -1]).all():
+        raise FloatingPointError("the policy's logits are not finite")
     total = cdf[:, -1]
     # A draw can round to 1; below the total, the first larger entry is always a token of positive probability.
     targets = torch.minimum(draws.to(cdf.dtype) * total, torch.nextafter(total, torch.zeros_like(total)))

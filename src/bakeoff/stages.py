@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bakeoff
 from bakeoff import models, registry
 from bakeoff.budget import Meter
 from bakeoff.errors import Incompatible
@@ -24,12 +25,20 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from bakeoff.reward_model import RewardModel
     from bakeoff.store import Store
 
 VERSION = 1
 """Raise it when a stage computes something else from the same inputs."""
 
 Progress = Callable[[str, float, str], None]
+
+RESERVED = frozenset({"prompts", "completions", "completion_ids", "prompt_ids", "input_ids", "labels"}) | {
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+}
+"""Arguments of a reward function and columns of tokenised rows: a data column of that name is not passed on."""
 
 
 class Stages:
@@ -41,13 +50,15 @@ class Stages:
         self.progress = progress
         self.shared: list[dict[str, Any]] = []
         self.derived: dict[str, str] = {}
+        self.reward_model_role: RewardModel | None = None
         self._warm_start_id: str | None = None
 
     # --------------------------------------------------------------------------------- the mechanism
 
     def _stage(self, kind: str, inputs: dict[str, Any], build: Callable[[Path, Meter], None]) -> Path:
         """The folder of a stage; computed under a lock and a meter of its own where it is not there yet."""
-        text = json.dumps({"kind": kind, "version": VERSION, **inputs}, sort_keys=True, default=str)
+        versions = {"version": VERSION, "bakeoff": bakeoff.__version__}
+        text = json.dumps({"kind": kind, **versions, **inputs}, sort_keys=True, default=str)
         stage_id = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         folder = self.store.stage(stage_id)
         with self.store.lock("stage", stage_id):
@@ -79,7 +90,8 @@ class Stages:
             "model": models.fingerprint(cell.model),
             "precision": cell.model.precision,
             "device": self.setup.roles.device.type,
-            "task": [cell.task.name, self.setup.task.settings.model_dump(mode="json"), registry.source_hash(task)],
+            # Files count by what is in them, which the data's fingerprint says, and not by where they lie.
+            "task": [cell.task.name, registry.source_hash(task), _without_paths(self.setup.task.settings)],
             "data": data.fingerprint,
             "warm_start": self._warm_start_id,
         }
@@ -110,6 +122,7 @@ class Stages:
             "lora": cell.lora.model_dump(),
             "algorithm": [cell.warm_start.algorithm.model_dump(exclude={"label"}), registry.source_hash(algorithm)],
             "budget": cell.warm_start.budget.limits(),
+            "preparation": cell.preparation.model_dump(),
             "seed": cell.seed,
         }
         folder = self._stage("warm-start", inputs, build)
@@ -156,11 +169,16 @@ class Stages:
         inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples}
         return pd.read_parquet(self._stage("samples", inputs, build) / "samples.parquet")
 
+    @property
+    def _ranked_by(self) -> str:
+        return "gold reward" if self.setup.gold else "training reward"
+
     def prompts(self) -> datasets.Dataset:
         """Training prompts with the task's own columns."""
         from datasets import Dataset
 
-        columns = {"prompt", "completion", "chosen", "rejected", "text"}
+        # The rest goes to reward functions by name; a column must not pass for one of their own arguments.
+        columns = {"prompt", "completion", "chosen", "rejected", "text"} | RESERVED
         return Dataset.from_list(
             [
                 {"prompt": row.prompt, "prompt_ids": row.prompt_ids}
@@ -192,7 +210,7 @@ class Stages:
             ]
             threshold = "" if spec.min_reward is None else f" with a reward of {spec.min_reward:g} or more"
             self.derived["demonstrations"] = (
-                f"the best of {spec.samples} samples from the start{threshold}, {len(rows)} prompts"
+                f"the best by {self._ranked_by} of {spec.samples} samples of the start{threshold}, {len(rows)} prompts"
             )
         if not rows:
             raise Incompatible(
@@ -225,7 +243,7 @@ class Stages:
                     prompt, chosen, rejected = ([int(i) for i in ids] for ids in lists)
                     rows.append((str(name), prompt, chosen, rejected))
             self.derived["preferences"] = (
-                f"the best against the worst of {spec.samples} samples from the start, {len(rows)} pairs"
+                f"the best and the worst by {self._ranked_by} of {spec.samples} samples of the start, {len(rows)} pairs"
             )
         if not rows:
             raise Incompatible(
@@ -263,6 +281,7 @@ class Stages:
         knobs = spec.model_dump(include={"reward_model_steps", "reward_model_batch", "reward_model_learning_rate"})
         inputs = {**self._start(), "warm_start": None, "lora": setup.cell.lora.model_dump(), **knobs}
         model.restore(self._stage("reward-model", inputs, build))
+        self.reward_model_role = model
         setup.train_reward = model.score
         accuracy = model.facts.get("pair_accuracy")
         held_out = (
@@ -295,3 +314,7 @@ class Stages:
         folder = self._stage("reference-samples", inputs, build)
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
+
+
+def _without_paths(settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in settings.model_dump().items() if not isinstance(value, Path)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bakeoff.budget import Meter
+    from bakeoff.rows import Tokenised
     from bakeoff.stages import Progress, Stages
     from bakeoff.store import Store
 
@@ -90,8 +92,8 @@ class _Run:
     def run(self) -> None:
         """All phases."""
         self.progress("stages", 0.0, "")
-        self.stages.warm_start(self._train_warm_start)
         self.stages.reward_model()
+        self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
         self.reference = self.stages.reference_samples()
         self._write_cell()
@@ -124,34 +126,45 @@ class _Run:
     def _reward(self, prompts: Any, completions: list[str], **columns: Any) -> list[float]:
         """The training reward with TRL's signature; the row is found by its id."""
         assert self.setup.train_reward is not None
-        by_id = self._train_rows
-        return self.setup.train_reward([by_id[name] for name in columns["id"]], completions)
+        rows = [self._train_rows[name] for name in columns["id"]]
+        if self.stages.reward_model_role is not None and "completion_ids" in columns:
+            # The very tokens that were sampled: text, tokenised again, need not give them back.
+            return self.stages.reward_model_role.rewards([row.prompt_ids for row in rows], columns["completion_ids"])
+        return self.setup.train_reward([row.row for row in rows], completions)
 
     @property
-    def _train_rows(self) -> dict[str, Mapping[str, Any]]:
+    def _train_rows(self) -> dict[str, Tokenised]:
         if not hasattr(self, "_by_id"):
-            self._by_id = {row.row["id"]: row.row for row in self.setup.rows.train}
+            self._by_id = {row.row["id"]: row for row in self.setup.rows.train}
         return self._by_id
 
-    def _train_warm_start(self, folder: Path, meter: Meter) -> None:
-        """Train the policy by the warm start's algorithm within its own budget; the stage's meter counts it."""
+    def _warm_start(self) -> None:
+        """Train the policy by the warm start's algorithm within its own budget, or load what was trained."""
+        from bakeoff.budget import meter_for
         from bakeoff.callbacks import CellCallback
 
-        assert self.cell.warm_start is not None
+        if self.cell.warm_start is None:
+            return
         algorithm: Algorithm = make("algorithm", self.cell.warm_start.algorithm)
-        meter.limits = self.cell.warm_start.budget.limits()
-        context = self._context(algorithm, meter, folder / "checkpoints", self.cell.seed)
-        context.callbacks = [
-            CellCallback(
-                context,
-                after_step=lambda: self.progress("stages", min(1.0, meter.fraction), "warm start"),
-                dtype=self.setup.dtype,
-                checkpoint_s=float("inf"),
-                state=dict,
-            )
-        ]
-        algorithm.train(context)
-        self.setup.roles.tidy()
+        # Its data are stages of their own, with their own ledgers: made before its meter runs.
+        context = self._context(algorithm, meter_for(self.cell.warm_start.budget), self.folder, self.cell.seed)
+
+        def train(folder: Path, meter: Meter) -> None:
+            meter.limits = context.meter.limits
+            context.meter, context.folder = meter, folder / "checkpoints"
+            context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
+            context.callbacks = [
+                CellCallback(
+                    context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict
+                )
+            ]
+            try:
+                algorithm.train(context)
+            except Exception as error:
+                raise PluginFailure("the warm start failed") from error
+            self.setup.roles.tidy()
+
+        self.stages.warm_start(train)
 
     def _train(self, context: TrainContext) -> None:
         import torch
