@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +22,7 @@ from . import formats
 from .analysis import Section, sections
 from .browser import completions
 from .charts import Chart, charts_of, write_charts
+from .data import facts
 from .files import visible, write_atomic
 from .frame import Results
 from .svg import inline
@@ -150,11 +150,6 @@ def _troubles(results: Results) -> list[str]:
 
 
 def _data(results: Results, parts: tuple[Section, ...]) -> list[dict[str, Any]]:
-    """What each section's cells say about their data: source, licence, counts, what was derived."""
-    rows = []
-    for section in parts:
-        record = next((r for i in section.cells["id"] if (r := results.record(i)).get("data")), None)
-        if record is not None:
-            items = {key: v if isinstance(v, str | int) else json.dumps(v) for key, v in record["data"].items()}
-            rows.append({"title": section.title, "items": items})
-    return rows
+    """What each section's cells say about their data."""
+    told = [(section.title, facts(results, section)) for section in parts]
+    return [{"title": title, "items": items} for title, items in told if items]

@@ -9,7 +9,9 @@ from bakeoff.contracts import Report
 
 from .analysis import Section, sections
 from .charts import Chart, charts_of, write_charts
+from .data import facts
 from .files import visible, write_atomic
+from .formats import phrase
 from .frame import Results
 from .tables import Table, runs, tables_of
 
@@ -56,6 +58,8 @@ def _section(section: Section, *, titled: bool) -> list[str]:
         blocks += _chart(chart)
     for table in tables[1:]:
         blocks += _table(table)
+    if told := facts(section.results, section):
+        blocks += ["## Data", "\n".join(f"- {escape(phrase(key))}: {escape(str(told[key]))}" for key in told)]
     return blocks
 
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import bakeoff
-from bakeoff import cli, reporting, runner
+from bakeoff import cli, reporting, runner, setup
+from bakeoff.contracts import BadRow, TaskData
 from bakeoff.doctor import Check
 
 
@@ -107,6 +108,37 @@ def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
         ("bad", "to do", 12.0),
     ]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def bad_rows(fake_lab, monkeypatch):
+    """Gives the fake task two rows that cannot be used."""
+    from fake_lab import FakeTask
+
+    bad = (BadRow("films.csv", 4, "no prompt"), BadRow("films.csv", 9, "no prompt"))
+    data = TaskData([{}] * 3, [{}], frozenset(), "0", "CC0", "nowhere", bad_rows=bad)
+    setup._task_and_data.cache_clear()
+    monkeypatch.setattr(FakeTask, "load", lambda self: data)
+    yield
+    setup._task_and_data.cache_clear()
+
+
+@pytest.mark.parametrize("words", [("plan",), ("plan", "--json"), ("run",)])
+def test_bad_rows_are_said_once_a_task(words, matrix, bad_rows, command):
+    """How many rows are usable, how many not, and where the first is; beside the output that programs read."""
+    _, _, problems = command(*words, matrix)
+    said = "fake: 3 train / 1 test rows, 2 bad rows, first: films.csv:4 no prompt\n"
+    assert problems.count("bad row") == 1
+    assert said in problems
+
+
+def test_task_that_cannot_be_loaded_is_no_traceback(matrix, bad_rows, command, monkeypatch):
+    """A plan names the task and what its code raised, with exit code 2."""
+    monkeypatch.setattr("fake_lab.FakeTask.load", lambda self: {}["label"])
+    code, _, problems = command("plan", matrix)
+    assert code == 2
+    assert problems.startswith("task 'fake' could not be loaded: KeyError: 'label'")
+    assert "Traceback" not in problems
 
 
 def test_status_finds_the_run(matrix, command):

@@ -9,7 +9,7 @@ import pytest
 from bakeoff.cellprocess import classify
 from bakeoff.environment import cores
 from bakeoff.errors import BakeoffError, PluginFailure
-from bakeoff.executors import LocalExecutor, default_workers
+from bakeoff.executors import LocalExecutor, default_workers, visible_gpus
 from bakeoff.spec import BudgetSpec, CellSpec, ModelSpec, PluginSpec
 from bakeoff.store import Store
 
@@ -176,10 +176,48 @@ def test_more_workers_than_cores_are_refused(store):
     assert f"--workers {cores()}" in caught.value.fix
 
 
-def test_default_leaves_one_worker_to_a_gpu(monkeypatch):
-    """Two cells do not share a GPU unless the user says so."""
-    monkeypatch.setattr("bakeoff.executors.gpus", lambda: ("H200",))
-    assert default_workers() == 1
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine with two GPUs and cores enough, as far as the executor can tell."""
+    monkeypatch.setattr("bakeoff.executors.gpus", lambda: ("H200", "H200"))
+    monkeypatch.setattr("bakeoff.executors.cores", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("listed", "seen"),
+    [(None, ["0", "1"]), ("1", ["1"]), ("GPU-a, GPU-b", ["GPU-a", "GPU-b"]), ("", []), ("0,-1,1", ["0"])],
+)
+def test_one_worker_a_gpu(listed, seen, two_gpus, monkeypatch):
+    """By default a cell has a GPU to itself; a list of GPUs that the user set is kept to, as CUDA reads it."""
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    assert visible_gpus() == seen
+    assert default_workers() == (len(seen) or 2)
+
+
+def test_cells_on_gpus_are_spawned_each_with_its_own(two_gpus, store, fake_lab):
+    """Forked, they could not use CUDA. A slot that is free again gives its GPU to the next cell."""
+    before = dict(os.environ)
+    executor = LocalExecutor(store, function="fake_lab:run_cell")
+    assert executor._processes.get_start_method() == "spawn"
+    executor.submit(make_cell("hang"), "first")
+    executor.submit(make_cell("gpu"), "second")
+    assert finish(executor) == {"second": "ok"}
+    executor.submit(make_cell("gpu"), "third")
+    assert finish(executor) == {"third": "ok"}
+    executor.stop()
+    executor.submit(make_cell("gpu"), "fourth")
+    assert finish(executor) == {"fourth": "ok"}
+    seen = {name: (store.cell(name) / "gpu.txt").read_text() for name in ("second", "third", "fourth")}
+    assert seen == {"second": "1", "third": "1", "fourth": "0"}
+    assert dict(os.environ) == before
+
+
+def test_workers_beyond_the_gpus_share_them(two_gpus, store):
+    """More cells at once than GPUs, when the user says so, are spread over them."""
+    executor = LocalExecutor(store, 3)
+    assert [executor._gpu(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
 
 
 def test_environment_is_left_as_it_was(executor):
@@ -211,3 +249,10 @@ def test_exceptions_are_classified(error, status):
     failure = PluginFailure("in train")
     failure.__cause__ = error
     assert classify(failure) == ("plugin_error" if status == "infra_error" else status)
+
+
+def test_the_whole_chain_of_causes_counts():
+    """Out of memory in a task's reward, called by an evaluator, is out of memory."""
+    reward, evaluator = PluginFailure("the task's reward failed"), PluginFailure("evaluator Gold failed")
+    reward.__cause__, evaluator.__cause__ = OutOfMemoryError("CUDA out of memory"), reward
+    assert classify(evaluator) == "oom"

@@ -1,6 +1,7 @@
 """What is shipped: the wheel's contents, the entry points, the pinned versions, and a stranger's package."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +10,6 @@ import tomllib
 import zipfile
 from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -160,32 +160,22 @@ def test_stranger_comes_in_by_the_front_door(plain_sgd):
     assert len(matrix.cell_id(cell, fingerprints={})) == 16
 
 
-def test_stranger_trains(plain_sgd):
-    """Its loop lowers the loss of a toy policy, and stops when the budget says so."""
-    import torch
+def test_stranger_trains(plain_sgd, toy_cell, run_cell):
+    """In a cell as any other: its loop lowers the loss of a toy model, and stops at the budget."""
+    from bakeoff.spec import PreparationSpec
 
-    class Policy(torch.nn.Module):
-        """Predicts the next of three tokens from this one."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.nn.Parameter(torch.zeros(3, 3))
-
-        def forward(self, input_ids, labels):
-            logits = self.table[input_ids[0, :-1]]
-            return SimpleNamespace(loss=torch.nn.functional.cross_entropy(logits, labels[0, 1:]))
-
-    losses: list[float] = []
-    context = SimpleNamespace(
-        policy=Policy(),
-        demonstrations=[{"input_ids": [0, 1, 2], "labels": [-100, 1, 2]}],
-        steps=lambda: iter(range(20)),
-        learning_rate_scale=lambda: 1.0,
-        log=lambda metrics: losses.append(metrics["train/loss"]),
-    )
-    plain_sgd(plain_sgd.Settings(learning_rate=1.0)).train(context)
+    # One demonstration, so that the losses of different steps are of the same row.
+    once = PreparationSpec(prompts=1, samples=4)
+    folder = run_cell(toy_cell("plain-sgd", {"learning_rate": 0.03}, budget={"steps": 20}, preparation=once))
+    losses = [json.loads(line)["train/loss"] for line in (folder / "training.jsonl").read_text().splitlines()]
     assert len(losses) == 20
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_learning_rate_falls_with_the_budget(make_context, make_roles):
+    """What a hand-written loop scales its learning rate by: the share of the budget that is left."""
+    context = make_context(make_roles(), budget={"steps": 4})
+    assert [context.learning_rate_scale() for _ in context.steps()] == [1.0, 0.75, 0.5, 0.25]
 
 
 def test_contributing_shows_the_stranger_in_full():

@@ -80,6 +80,20 @@ def test_a_row_that_is_too_long_is_left_out_and_counted(tokenizer):
     }
 
 
+def test_a_conversation_that_the_template_refuses_is_left_out(tokenizer, monkeypatch):
+    """A template may raise, on a system turn for one: the row is left out and counted; with none left, it is said."""
+    refusing = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+    monkeypatch.setattr(tokenizer, "chat_template", refusing + "{{ m.content }}{% endfor %}")
+    refused = [{"role": "system", "content": "be kind"}, *CHAT]
+    rows = [{"id": "1", "prompt": CHAT}, {"id": "2", "prompt": refused}]
+    common = tokenise(data(rows), tokenizer, TaskSettings())
+    assert [row.row["id"] for row in common.train] == ["1"]
+    assert common.left_out == {"a conversation that the chat template refuses (train)": 1}
+    with pytest.raises(DataError, match="1 with a conversation that the chat template refuses") as caught:
+        tokenise(data(rows[1:]), tokenizer, TaskSettings())
+    assert "another model" in caught.value.fix
+
+
 def test_a_completion_with_its_eos_just_fits(tokenizer):
     """The limit counts EOS, as sampling does."""
     rows = [{"id": "1", "prompt": "a", "completion": "bbb"}, {"id": "2", "prompt": "a", "completion": "bbbb"}]

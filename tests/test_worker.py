@@ -1,5 +1,6 @@
 """Whole cells on a toy model: what a cell writes, its warm start, and going on after a crash."""
 
+import errno
 import json
 import math
 
@@ -9,8 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from bakeoff import models, worker
-from bakeoff.errors import PluginFailure
-from bakeoff.spec import EvaluationSpec
+from bakeoff.errors import PluginError, PluginFailure
+from bakeoff.setup import guarded
+from bakeoff.spec import EvaluationSpec, PluginSpec
 
 SMALL = {
     "sft": {"learning_rate": 5e-3, "batch": 4},
@@ -153,8 +155,56 @@ def test_probing_changes_no_result(toy_cell, run_cell):
 
 
 def test_a_plugin_that_fails_is_named(toy_cell, run_cell, monkeypatch):
-    """The algorithm's exception is the cause; a task's failing reward is told from it."""
+    """The one whose code failed, and not the algorithm that called it."""
     monkeypatch.setattr("toy_lab.Letters.reward", lambda self, rows, completions: [1.0])
-    with pytest.raises(PluginFailure, match="grpo failed") as caught:
+    with pytest.raises(PluginFailure, match=r"^the task's reward gave 1 numbers for 8 completions"):
         run_cell(toy_cell("grpo", SMALL["grpo"]))
-    assert "gave 1 numbers for 8 completions" in str(caught.value.__cause__)
+
+
+def test_an_algorithm_is_not_blamed_for_an_evaluator(toy_cell, run_cell, monkeypatch):
+    """An evaluator that gives NaN in a probe is named with its metric."""
+    from bakeoff.evaluators.reward import Reward
+
+    real = Reward.score
+    monkeypatch.setattr(Reward, "score", lambda self, context: real(self, context).assign(value=math.nan))
+    spec = EvaluationSpec(prompts=8, probes=1, probe_prompts=4)
+    with pytest.raises(PluginFailure, match=r"^evaluator Reward gave \d+ numbers that are not finite \(.*train_reward"):
+        run_cell(toy_cell("sft", SMALL["sft"], evaluation=spec))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_is_nobodys_failure(number):
+    """The disk's errors stay what they are, so that the cell keeps its checkpoints; others are the plugin's."""
+    with pytest.raises(OSError, match="disk"), worker._blaming("sft"):
+        raise OSError(number, "disk")
+    with pytest.raises(PluginFailure, match="sft failed"), worker._blaming("sft"):
+        raise FileNotFoundError(errno.ENOENT, "its own file")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_reward_that_is_not_finite_is_the_tasks_failure(value):
+    """It is counted, and neither trains a policy nor looks like divergence."""
+    with pytest.raises(PluginFailure, match="1 of 2 numbers that are not finite"):
+        guarded(lambda rows, completions: [0.5, value])([{}, {}], ["a", "b"])
+
+
+def test_a_plugin_that_cannot_be_made_is_named(toy_cell, run_cell, monkeypatch):
+    """An exception in its ``__init__`` is its failure."""
+    monkeypatch.setattr("bakeoff.evaluators.reward.Reward.__init__", lambda self, settings: 1 / 0)
+    with pytest.raises(PluginFailure, match="evaluator reward could not be made") as caught:
+        run_cell(toy_cell("base"))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("method", ["__init__", "load"])
+def test_a_task_that_cannot_be_loaded_is_named(method, toy_cell, monkeypatch):
+    """Whatever its code raises, a plan says which task and why."""
+
+    def fail(self, *settings):
+        raise KeyError("label")
+
+    task = PluginSpec(name="letters", label="letters", settings={"max_new_tokens": 5})
+    monkeypatch.setattr(f"toy_lab.Letters.{method}", fail)
+    with pytest.raises(PluginError, match=r"task 'letters' could not be loaded: KeyError: 'label'") as caught:
+        worker.fingerprints(toy_cell("sft", task=task))
+    assert "--debug" in caught.value.fix

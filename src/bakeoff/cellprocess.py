@@ -100,18 +100,24 @@ def run(function: str, cell: CellSpec, cell_id: str, folder: str, threads: int) 
 
 
 def classify(error: BaseException) -> str:
-    """The status that an exception means; for a plugin's failure, first by what the plugin raised."""
-    cause = error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
-    out_of_memory = ("can't allocate memory", "out of memory", "Cannot allocate memory")
-    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
-        return "oom"
-    if isinstance(cause, RuntimeError | OSError) and any(text in str(cause) for text in out_of_memory):
-        return "oom"
-    if isinstance(cause, FloatingPointError):
-        return "diverged"
-    if isinstance(cause, Incompatible):
-        return "incompatible"
+    """The status that an exception means: the first that it, its cause, or that one's cause and so on says."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if _is_out_of_memory(cause):
+            return "oom"
+        if isinstance(cause, FloatingPointError):
+            return "diverged"
+        if isinstance(cause, Incompatible):
+            return "incompatible"
+        cause = cause.__cause__
     return "plugin_error" if isinstance(error, PluginFailure) else "infra_error"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = ("can't allocate memory", "out of memory", "Cannot allocate memory")
+    return isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in said)
 
 
 def one_line(error: BaseException) -> str:

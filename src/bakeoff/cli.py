@@ -79,6 +79,7 @@ def run(
 
     matrix, store = _open(source, set_, only, runs, name)
     console = Console(width=None if sys.stdout.isatty() else WIDTH_PIPED)
+    _say_bad_rows(matrix)
     summary = runner.run(matrix, store, workers=workers, console=console)
     if summary.interrupted:
         left = sum(summary.statuses.values()) - summary.statuses.get("ok", 0) - summary.statuses.get("incompatible", 0)
@@ -112,6 +113,7 @@ def plan(
     from bakeoff import runner
 
     matrix, store = _open(source, set_, only, runs, name)
+    _say_bad_rows(matrix)
     cells = runner.plan(matrix, store)
     if as_json:
         _print_json([_plan_row(cell) for cell in cells])
@@ -321,6 +323,23 @@ def _plan_line(cell: PlannedCell) -> tuple[str, ...]:
     state = f"{cell.state}: {cell.why}" if cell.why else cell.state
     cost = ("", "") if cell.state == "incompatible" else (duration(cell.seconds), f"{cell.bytes / 2**30:.1f} GiB")
     return (cell.id[:8], *map(str, cell.labels.values()), state, *cost)
+
+
+def _say_bad_rows(matrix: Matrix) -> None:
+    """A line for each task with rows that could not be used: how many, and where the first one is."""
+    from bakeoff.setup import task_and_data
+
+    said = []
+    for spec in (cell.task for cell in matrix.cells()):
+        _, data = task_and_data(spec)
+        if data.bad_rows and spec not in said:
+            said.append(spec)
+            bad = data.bad_rows[0]
+            _say(
+                f"{spec.label}: {len(data.train)} train / {len(data.test)} test rows, "
+                f"{len(data.bad_rows)} bad row{'' if len(data.bad_rows) == 1 else 's'}, "
+                f"first: {bad.file}:{bad.line} {bad.reason}"
+            )
 
 
 def _say_failures(store: Store, failed: int) -> None:

@@ -136,6 +136,12 @@ class TrainContext:
         """``resume_from`` as ``transformers.Trainer.train(resume_from_checkpoint=...)`` takes it."""
         return str(self.resume_from) if self.resume_from is not None else None
 
+    def learning_rate_scale(self) -> float:
+        """Factor in [0, 1] on the learning rate now: the schedule that every algorithm follows."""
+        from bakeoff.budget import learning_rate_scale
+
+        return learning_rate_scale(self.meter.fraction)
+
     def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
         """The optimizer that every algorithm uses, over the policy's parameters: AdamW with fp32 masters."""
         from bakeoff.optim import MasterAdamW

@@ -93,7 +93,7 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
 
-    A number that is not finite fails the cell: it would vanish in a mean.
+    A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
     """
     known = {row.row["id"] for row in rows}
     context = EvalContext(
@@ -111,11 +111,14 @@ def evaluate(
             frame = evaluator.score(context)
         except Exception as error:
             raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
+        finite = frame["value"].astype(float).abs().lt(float("inf"))
+        if not finite.all():
+            metrics = ", ".join(frame.loc[~finite, "metric"].unique())
+            raise PluginFailure(
+                f"evaluator {type(evaluator).__name__} gave {(~finite).sum()} numbers that are not finite ({metrics})"
+            )
         frames.append(frame[["prompt_id", "sample", "metric", "value"]])
     scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    if not scores["value"].astype(float).abs().lt(float("inf")).all():
-        broken = scores.loc[~scores["value"].astype(float).abs().lt(float("inf")), "metric"].unique()
-        raise FloatingPointError(f"not finite: {', '.join(broken)}")
     scores.insert(2, "fraction", fraction)
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns

@@ -1,6 +1,6 @@
 """Runs each cell in a fresh process and says how it ended.
 
-The processes are forked from a server that has imported torch and its friends once. Each is the
+The processes are forked from a server that has imported torch and its friends once, or, on GPUs, spawned. Each is the
 leader of its own process group, so that it can be stopped with whatever it started, and watches the
 runner: when the runner is killed, its cells die with it and stay resumable.
 """
@@ -8,6 +8,7 @@ runner: when the runner is killed, its cells die with it and stay resumable.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,7 +16,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,17 @@ GRACE_S = 10.0
 
 
 def default_workers() -> int:
-    """How many cells run at once unless said: one on a GPU, else two where there are two cores."""
-    return 1 if gpus() else min(2, cores())
+    """How many cells run at once unless said: one a GPU, or two on CPUs; never more than there are cores."""
+    return min(len(visible_gpus()) or 2, cores())
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that cells may use, as entries of CUDA_VISIBLE_DEVICES; a list set there already is kept to."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None or not gpus():
+        return [str(index) for index in range(len(gpus()))]
+    entries = [entry.strip() for entry in listed.split(",")]
+    return list(itertools.takewhile(lambda entry: entry not in ("", "-1"), entries))
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,8 @@ class Outcome:
 class _Running:
     cell_id: str
     process: Any
+    slot: int
+    """Which of the workers it takes, from 0; on GPUs, says which one."""
     deadline: float | None
     stopped_at: float | None = None
     """When SIGTERM was sent, on the monotonic clock."""
@@ -58,7 +70,7 @@ class _Running:
 
 
 class LocalExecutor:
-    """Up to ``workers`` cells at once on this machine; the cores are divided among them.
+    """Up to ``workers`` cells at once on this machine; the cores are divided among them, and each has one GPU.
 
     ``function`` names what runs a cell, ``module:function``, called as
     ``f(cell, cell_id, store, progress)``. Raises ``BakeoffError`` when there are more workers than cores.
@@ -81,15 +93,18 @@ class LocalExecutor:
             )
         self.threads_each = cores() // self.workers
         self.function = function
-        methods = multiprocessing.get_all_start_methods()
-        self._processes = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        self._gpus = visible_gpus()
+        # Imports may initialise CUDA, which a forked process cannot use: on GPUs, each cell imports for itself.
+        forks = not self._gpus and "forkserver" in multiprocessing.get_all_start_methods()
+        self._processes = multiprocessing.get_context("forkserver" if forks else "spawn")
         self._preload = [cellprocess.__name__, *preload]
         self._processes.set_forkserver_preload(self._preload)
         self._running: dict[str, _Running] = {}
         self._log = store.folder / ".workers.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with _clean_start(self.threads_each):
-            _start_fork_server(self._log)
+        if forks:
+            with _clean_start(self.threads_each):
+                _start_fork_server(self._log)
 
     @property
     def free(self) -> int:
@@ -106,7 +121,8 @@ class LocalExecutor:
             target=cellprocess.run, args=(self.function, cell, cell_id, str(self.store.folder), self.threads_each)
         )
         kills = _oom_kills()
-        with _clean_start(self.threads_each):
+        slot = min(set(range(self.workers)) - {each.slot for each in self._running.values()})
+        with _clean_start(self.threads_each, self._gpu(slot)):
             try:
                 process.start()
             except EOFError:
@@ -115,7 +131,11 @@ class LocalExecutor:
                     fix=f"See {self._log}, then try `bakeoff doctor`.",
                 ) from None
         deadline = None if cell.timeout_s is None else time.monotonic() + cell.timeout_s
-        self._running[cell_id] = _Running(cell_id, process, deadline, oom_kills=kills)
+        self._running[cell_id] = _Running(cell_id, process, slot, deadline, oom_kills=kills)
+
+    def _gpu(self, slot: int) -> dict[str, str]:
+        """The environment that shows a cell its slot's GPU alone; slots beyond the GPUs share them in turn."""
+        return {"CUDA_VISIBLE_DEVICES": self._gpus[slot % len(self._gpus)]} if self._gpus else {}
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         """Wait until a cell ends or ``timeout_s`` seconds pass; stops cells that are over their time."""
@@ -181,13 +201,13 @@ class LocalExecutor:
 
 
 @contextlib.contextmanager
-def _clean_start(threads: int) -> Iterator[None]:
+def _clean_start(threads: int, gpu: Mapping[str, str] = types.MappingProxyType({})) -> Iterator[None]:
     """What must hold while a process, or the fork server, is started.
 
     torch reads the thread counts when it is imported, so the server's environment must have them. And
     ``__main__`` is hidden: a cell needs nothing of the user's script, which would be run again.
     """
-    main, wanted = sys.modules["__main__"], worker_environment(threads)
+    main, wanted = sys.modules["__main__"], worker_environment(threads) | dict(gpu)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ |= wanted
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -203,10 +223,8 @@ def _clean_start(threads: int) -> Iterator[None]:
 
 def _start_fork_server(log: Path) -> None:
     """Start the server, which begins to import and prints into ``log``, and return at once."""
-    try:
-        from multiprocessing import forkserver
-    except ImportError:  # no fork servers here: processes are spawned
-        return
+    from multiprocessing import forkserver
+
     sys.stdout.flush()
     sys.stderr.flush()
     terminal = [(stream, os.dup(stream)) for stream in (1, 2)]

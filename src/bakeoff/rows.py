@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from bakeoff.contracts import Row, TaskData, TaskSettings
 from bakeoff.errors import DataError
 
@@ -45,20 +47,26 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, settings: TaskS
     splits = {}
     for split, rows in (("train", data.train), ("test", data.test)):
         splits[split] = [
-            tokenised
-            for row in rows
-            if (tokenised := _fits(tokenise_row(row, tokenizer), settings, left_out, split)) is not None
+            tokenised for row in rows if (tokenised := _usable(row, tokenizer, settings, left_out, split)) is not None
         ]
         if not splits[split]:
             reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
             raise DataError(
                 f"no {split} row is left of {len(rows)}: {reasons or 'there were none'}.",
-                fix="Raise the task's max_prompt_tokens or max_new_tokens.",
+                fix="Raise the task's max_prompt_tokens or max_new_tokens, or use another model's template.",
             )
     return CommonRows(splits["train"], splits["test"], dict(left_out))
 
 
-def _fits(row: Tokenised, settings: TaskSettings, left_out: Counter[str], split: str) -> Tokenised | None:
+def _usable(
+    raw: Row, tokenizer: PreTrainedTokenizerBase, settings: TaskSettings, left_out: Counter[str], split: str
+) -> Tokenised | None:
+    """The row, tokenised; None when it is left out, which is counted."""
+    try:
+        row = tokenise_row(raw, tokenizer)
+    except TemplateError:  # some templates take no system turn, or only turns that alternate
+        left_out[f"a conversation that the chat template refuses ({split})"] += 1
+        return None
     longest = max((len(ids) for ids in row.completions.values()), default=0)
     if not row.prompt_ids:
         left_out[f"an empty prompt ({split})"] += 1

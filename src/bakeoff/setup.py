@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import models, registry
 from bakeoff.contracts import Score, Task, TaskData
-from bakeoff.errors import PluginFailure
+from bakeoff.errors import BakeoffError, PluginError, PluginFailure
 from bakeoff.rows import CommonRows, tokenise
 from bakeoff.seeds import derive_seed
 from bakeoff.spec import CellSpec, PluginSpec
@@ -47,20 +48,38 @@ class Setup:
 
 
 def make(kind: Any, spec: PluginSpec) -> Any:
-    """An instance of a plugin with its settings."""
+    """An instance of a plugin with its settings. Raises ``PluginFailure`` when its own code does."""
     plugin = registry.load(kind, spec.name)
-    return plugin(plugin.Settings.model_validate(spec.settings))
+    settings = plugin.Settings.model_validate(spec.settings)
+    try:
+        return plugin(settings)
+    except BakeoffError:
+        raise
+    except Exception as error:
+        raise PluginFailure(f"{kind} {spec.name} could not be made") from error
 
 
 def task_and_data(spec: PluginSpec) -> tuple[Task, TaskData]:
-    """The task and its rows; loaded once a process, since planning asks for each cell."""
+    """The task and its rows; loaded once a process, since planning asks for each cell.
+
+    Raises ``PluginError`` when the task's own code fails; a ``BakeoffError`` of its own goes through.
+    """
     return _task_and_data(spec.name, json.dumps(spec.settings, sort_keys=True, default=str))
 
 
 @functools.lru_cache(maxsize=32)
 def _task_and_data(name: str, settings: str) -> tuple[Task, TaskData]:
-    task = make("task", PluginSpec(name=name, label=name, settings=json.loads(settings)))
-    return task, task.load()
+    try:
+        task = make("task", PluginSpec(name=name, label=name, settings=json.loads(settings)))
+        return task, task.load()
+    except BakeoffError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
+        raise PluginError(
+            f"task '{name}' could not be loaded: {type(cause).__name__}: {cause}",
+            fix="Check the task's settings and its files; --debug shows where its code failed.",
+        ) from error
 
 
 def load(cell: CellSpec) -> Setup:
@@ -88,7 +107,7 @@ def load(cell: CellSpec) -> Setup:
 
 
 def guarded(score: Score) -> Score:
-    """A task's own code: its exceptions are the plugin's, and it must answer for every completion."""
+    """A task's own code: its exceptions are the plugin's, and each completion must get a finite number."""
 
     def call(rows: Any, completions: Any) -> list[float]:
         try:
@@ -97,6 +116,8 @@ def guarded(score: Score) -> Score:
             raise PluginFailure("the task's reward failed") from error
         if len(values) != len(completions):
             raise PluginFailure(f"the task's reward gave {len(values)} numbers for {len(completions)} completions")
+        if broken := sum(not math.isfinite(value) for value in values):
+            raise PluginFailure(f"the task's reward gave {broken} of {len(values)} numbers that are not finite")
         return values
 
     return call

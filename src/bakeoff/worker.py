@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,9 @@ PRELOAD = (
     "bakeoff.on_policy_trainer",
 )
 """What the fork server imports once, so that each cell's fresh process starts at once."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EIO)
+"""The machine's failures, not an algorithm's: the cell keeps its checkpoints."""
 
 
 def fingerprints(cell: CellSpec) -> dict[str, str]:
@@ -158,10 +163,8 @@ class _Run:
                     context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict
                 )
             ]
-            try:
+            with _blaming("the warm start"):
                 algorithm.train(context)
-            except Exception as error:
-                raise PluginFailure("the warm start failed") from error
             self.setup.roles.tidy()
 
         self.stages.warm_start(train)
@@ -200,9 +203,8 @@ class _Run:
             self.meter.start()
             try:
                 self.progress("train", 0.0, "")
-                self.algorithm.train(context)
-            except Exception as error:
-                raise PluginFailure(f"{self.cell.algorithm.name} failed") from error
+                with _blaming(self.cell.algorithm.name):
+                    self.algorithm.train(context)
             finally:
                 self.meter.stop()
                 detach()
@@ -327,6 +329,19 @@ class _Run:
         self.store.write_json(self.folder / "ledger.json", ledger)
         if self.algorithm.trains:
             roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
+
+
+@contextlib.contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """What is raised inside is the failure of ``name``, unless it is another plugin's or the disk's."""
+    try:
+        yield
+    except PluginFailure:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
+        raise PluginFailure(f"{name} failed") from error
 
 
 def _keep_lines(path: Path, steps: int) -> None:

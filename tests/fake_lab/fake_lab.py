@@ -124,6 +124,7 @@ ACTIONS = {
     "nap": lambda partial, progress: time.sleep(0.3),
     "steps": _steps,
     "print": lambda partial, progress: os.system("echo from a shell; echo to stderr >&2"),
+    "gpu": lambda partial, progress: (partial / "gpu.txt").write_text(os.environ["CUDA_VISIBLE_DEVICES"]),
     "thread": _leave_a_thread,
     "child": _leave_a_child,
     "hang": lambda partial, progress: time.sleep(1000),
