@@ -95,9 +95,13 @@ class PassCost:
 
 @dataclass
 class Meter:
-    """Counts, and compares with the budget's limits. ``seconds`` runs between ``start`` and ``stop``."""
+    """Counts, and compares with the budget's limits. ``seconds`` runs between ``start`` and ``stop``.
+
+    ``trained`` is the role whose trained tokens a budget limits.
+    """
 
     limits: Mapping[str, float]
+    trained: str = "policy"
     roles: dict[str, Spent] = field(default_factory=dict)
     steps: int = 0
     prompts: int = 0
@@ -242,11 +246,11 @@ class Meter:
     # ---------------------------------------------------------------------------------------- budget
 
     def spent(self) -> dict[str, float]:
-        """Totals in every currency. Trained tokens are the policy's; the others are over all roles."""
+        """Totals in every currency. Trained tokens are the ``trained`` role's; the others are over all roles."""
         return {
             "steps": self.steps,
             "prompts": self.prompts,
-            "tokens_trained": self._of("policy").tokens_trained,
+            "tokens_trained": self._of(self.trained).tokens_trained,
             "tokens_generated": sum(role.tokens_generated for role in self.roles.values()),
             "tokens_scored": sum(role.tokens_scored for role in self.roles.values()),
             "flops": sum(role.flops for role in self.roles.values()),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from bakeoff.budget import Meter
+    from bakeoff.reward_model import RewardModel
     from bakeoff.roles import RoleModel
 
 Row = Mapping[str, Any]
@@ -32,7 +33,7 @@ any of ``completion``, ``chosen`` + ``rejected``, ``text``; other columns reach 
 RewardFunction = Callable[..., list[float]]
 """TRL's reward-function signature: ``f(prompts=..., completions=..., **columns) -> list[float]``."""
 
-Source = Literal["text", "demonstrations", "preferences", "prompts", "reward"]
+Source = Literal["text", "demonstrations", "preferences", "rankings", "prompts", "reward"]
 
 
 class PluginSettings(BaseModel):
@@ -77,7 +78,9 @@ class Algorithm(ABC):
     ``title`` is the full name ("Group Relative Policy Optimization"): listings print it beside the
     entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
-    ``trains`` is False only for control rows that leave the policy as it is.
+    ``trains`` is False only for control rows that leave the policy as it is. ``role`` is what it trains, and whose
+    tokens a budget counts: the policy, or ``context.reward_model``, which is measured on held-out pairs and not by
+    samples, so that no metric of samples ranks it.
     """
 
     title: ClassVar[str]
@@ -86,6 +89,7 @@ class Algorithm(ABC):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     consumes: ClassVar[frozenset[Source]] = frozenset()
     trains: ClassVar[bool] = True
+    role: ClassVar[Literal["policy", "reward"]] = "policy"
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
@@ -102,7 +106,8 @@ class Algorithm(ABC):
 class TrainContext:
     """What an algorithm is handed. All of it is prepared, seeded and metered already.
 
-    Of ``prompts``, ``demonstrations``, ``preferences`` and ``reward``, those are set that the algorithm consumes.
+    Of ``prompts``, ``demonstrations``, ``preferences``, ``rankings`` and ``reward``, those are set that the algorithm
+    consumes.
     """
 
     policy: PeftModel
@@ -125,6 +130,11 @@ class TrainContext:
     """For checkpoints. Outlives a crash of the cell; deleted when the cell ends well."""
     max_new_tokens: int
     """Completion length in tokens, for rollouts in training as in evaluation."""
+    rankings: datasets.Dataset = None  # type: ignore[assignment]
+    """Columns ``id, prompt_ids, completion_ids, scores``: the completions of a prompt, and a number for each that is
+    larger for the better. A pair has the scores 1 and 0."""
+    reward_model: RewardModel = None  # type: ignore[assignment]
+    """The untrained reward model of an algorithm with ``role = "reward"``."""
     callbacks: list[TrainerCallback] = field(default_factory=list)
     """Hand them to any ``transformers.Trainer``: they stop at the budget, decay the learning
     rate with the fraction spent, log, probe and report progress."""
@@ -279,8 +289,17 @@ class EvalContext:
     """The reward that training optimised: the task's own or a reward model's."""
     gold: Score | None
     """The gold reward, where the task has one."""
+    pairs: pd.DataFrame | None = None
+    """With the need "pairs", and where the cell has a reward model: its rewards on held-out pairs, one row a pair, with
+    columns ``prompt_id, sample`` (the number of the pair within its prompt)``, chosen_reward, rejected_reward,
+    chosen_tokens, rejected_tokens, logit, logit_again``. ``logit`` is the difference of the rewards before they were
+    normalised, the log-odds that a Bradley-Terry model gives the label; ``logit_again`` should be the same: it is from
+    a second scoring, in other batches and with the sides swapped."""
     judge: Judge | None = None
     """The matrix's judge, for evaluators that compare completions."""
+
+
+Need = Literal["samples", "logprobs", "reference_samples", "pairs"]
 
 
 class Evaluator(ABC):
@@ -289,7 +308,8 @@ class Evaluator(ABC):
     title: ClassVar[str]
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
     metrics: ClassVar[tuple[Metric, ...]]
-    needs: ClassVar[frozenset[Literal["samples", "logprobs", "reference_samples"]]] = frozenset({"samples"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"samples"})
+    """What the core computes for it. A cell that cannot have one of them is not measured by this evaluator."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bakeoff.contracts import EvalContext, Evaluator, Judge, Score, Task
+from bakeoff.contracts import EvalContext, Evaluator, Judge, Need, Score, Task
 from bakeoff.errors import PluginFailure
 from bakeoff.rollout import Sequences, end_ids, sample, score, uniforms
 from bakeoff.rows import Tokenised
@@ -82,31 +82,41 @@ def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) ->
 def evaluate(
     evaluators: Sequence[Evaluator],
     rows: Sequence[Tokenised],
-    samples: pd.DataFrame,
-    reference_samples: pd.DataFrame,
+    samples: pd.DataFrame | None,
+    reference_samples: pd.DataFrame | None,
     *,
+    pairs: pd.DataFrame | None = None,
     task: Task,
     train_reward: Score | None,
     gold: Score | None,
     judge: Judge,
     fraction: float,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """All evaluators whose needs are there. Returns ``scores`` and ``samples`` as the store keeps them.
 
+    ``samples`` are None where no policy was trained, ``pairs`` where there is no reward model to measure.
     A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
     """
     known = {row.row["id"] for row in rows}
+    has: set[Need] = {"pairs"} if pairs is not None else set()
+    if samples is not None and reference_samples is not None:
+        has |= {"samples", "logprobs", "reference_samples"}
+        reference_samples = reference_samples[reference_samples["prompt_id"].isin(known)]
     context = EvalContext(
         rows=[row.row for row in rows],
-        samples=samples,
-        reference_samples=reference_samples[reference_samples["prompt_id"].isin(known)],
+        samples=samples if samples is not None else pd.DataFrame(),
+        reference_samples=reference_samples if reference_samples is not None else pd.DataFrame(),
         task=task,
         train_reward=train_reward,
         gold=gold,
+        pairs=pairs,
         judge=judge,
     )
-    frames = []
+    # The columns and their types, where nobody has anything to measure.
+    frames = [pd.DataFrame({"prompt_id": [""], "sample": [0], "metric": [""], "value": [0.0]}).iloc[:0]]
     for evaluator in evaluators:
+        if not evaluator.needs <= has:
+            continue
         try:
             frame = evaluator.score(context)
         except Exception as error:
@@ -118,8 +128,10 @@ def evaluate(
                 f"evaluator {type(evaluator).__name__} gave {(~finite).sum()} numbers that are not finite ({metrics})"
             )
         frames.append(frame[["prompt_id", "sample", "metric", "value"]])
-    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    scores = pd.concat(frames, ignore_index=True)
     scores.insert(2, "fraction", fraction)
+    if samples is None:
+        return scores, None
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns
     }

@@ -16,6 +16,7 @@ from bakeoff.errors import PluginError
 from bakeoff.identity import path_fields, plain
 from bakeoff.matrixfile import MatrixFile, Place, label_of
 from bakeoff.spec import (
+    AlgorithmSpec,
     BudgetSpec,
     EvaluationSpec,
     LoraSpec,
@@ -48,7 +49,7 @@ class MatrixReader:
             "models": self.axis("models", self.model),
             "tasks": self.axis("tasks", functools.partial(self.plugin, "task")),
             "budgets": self.axis("budgets", self.budget),
-            "algorithms": self.axis("algorithms", functools.partial(self.plugin, "algorithm")),
+            "algorithms": self.axis("algorithms", self.algorithm),
             "evaluators": self.axis("evaluators", functools.partial(self.plugin, "evaluator")),
             "judge": self.plugin("judge", data.get("judge"), ("judge",)),
             "seeds": self.seeds(data.get("seeds")),
@@ -124,6 +125,16 @@ class MatrixReader:
         if built is None:
             return None
         return PluginSpec(name=name, preset=preset, label=label_of(entry), settings=plain(built))
+
+    def algorithm(self, entry: Any, place: Place) -> AlgorithmSpec | None:
+        """A plugin whose entry may say what of the section ``preparation`` is another for it."""
+        entry, own = (dict(entry), entry.get("preparation")) if isinstance(entry, dict) else (entry, None)
+        if own is not None:
+            del entry["preparation"]
+        plugin = self.plugin("algorithm", entry, place)
+        own = {} if own is None else own
+        fits = self.build(PreparationSpec, own, (*place, "preparation"), "the section preparation")
+        return AlgorithmSpec(**dict(plugin), preparation=own) if plugin and fits else None
 
     def paths(self, settings: type[BaseModel], given: Mapping[str, Any], place: Place) -> dict[str, str]:
         """The settings that are declared as paths, made absolute. Each must exist."""

@@ -36,6 +36,13 @@ class PluginSpec(Spec):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class AlgorithmSpec(PluginSpec):
+    """An algorithm's entry in a matrix file: a plugin, and what of ``preparation`` is another for this row."""
+
+    preparation: dict[str, Any] = Field(default_factory=dict)
+    """Keys as in the section ``preparation``, and over it: {reward_model: {comparisons: 100}}."""
+
+
 class ModelSpec(Spec):
     """A base model and how it is held. Exactly one of the four sources."""
 
@@ -102,6 +109,43 @@ class EvaluationSpec(Spec):
     """Sequences sampled or scored at once; changes speed and memory, not what is measured."""
 
 
+RewardLoss = Literal[
+    "bradley-terry", "bradley-terry-margin", "hinge", "label-smoothed", "noise-corrected", "soft",
+    "plackett-luce", "pointwise",
+]  # fmt: skip
+
+
+class RewardModelSettings(Spec):
+    """How a reward model learns from completions that were ranked: as a stage, or as a row of a matrix."""
+
+    loss: RewardLoss = "bradley-terry"
+    """On the pairs of each prompt; "plackett-luce" on its whole ranking, "pointwise" on each score."""
+    margin: float = Field(default=1.0, ge=0)
+    """"hinge": how far apart, in raw reward, a pair has to be. "bradley-terry-margin": the same a unit of score."""
+    noise: float = Field(default=0.1, ge=0, lt=0.5)
+    """Rate of flipped labels that "label-smoothed" and "noise-corrected" assume (cDPO, rDPO: 0.1)."""
+    score_scale: float = Field(default=1.0, gt=0)
+    """"soft": the target is sigmoid(score_scale x gap of the scores). Larger is nearer to hard labels."""
+    centring: float = Field(default=0.0, ge=0)
+    """Weight of the pull of a prompt's mean reward to 0, with every loss (arXiv:2312.09244: 0.01)."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Peak, for adapter and head; decays linearly. LoRA: 1e-4 to 1e-3."""
+    batch: int = Field(default=16, ge=1)
+    """Prompts an optimizer step, each with all its completions."""
+    comparisons: int | None = Field(default=None, ge=1)
+    """Prompts whose ranked completions are trained on; all there are, unless said. With two samples, pairs."""
+    label_noise: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of these prompts, drawn by a fixed seed, whose ranking is turned round: a pair with its label flipped.
+    For studies of noise; held-out pairs stay as they are."""
+
+
+class RewardModelSpec(RewardModelSettings):
+    """The reward model of a stage, which no budget limits."""
+
+    steps: int = Field(default=60, ge=1)
+    """Optimizer steps."""
+
+
 class PreparationSpec(Spec):
     """Stages that derive what a task lacks, once for all cells that share them."""
 
@@ -113,11 +157,10 @@ class PreparationSpec(Spec):
     """Demonstrations are the best completion of a prompt if its reward is at least this."""
     min_gap: float = Field(default=0.0, ge=0)
     """Pairs are the best and the worst if their rewards differ by more than this."""
-    reward_model_steps: int = Field(default=60, ge=1)
-    """Optimizer steps of the reward model, where preferences are all that a task has."""
-    reward_model_batch: int = Field(default=16, ge=1)
-    """Pairs a step."""
-    reward_model_learning_rate: float = Field(default=5e-4, gt=0)
+    reward: Literal["task", "model"] = "task"
+    """What algorithms that consume a reward optimise: the task's own, and a reward model where it has none; or
+    a reward model even so, for a proxy of the gold reward that can be over-optimised."""
+    reward_model: RewardModelSpec = RewardModelSpec()
 
 
 class WarmStartSpec(Spec):
@@ -166,7 +209,7 @@ class MatrixSpec(Spec):
     models: tuple[ModelSpec, ...]
     tasks: tuple[PluginSpec, ...]
     budgets: tuple[BudgetSpec, ...]
-    algorithms: tuple[PluginSpec, ...]
+    algorithms: tuple[AlgorithmSpec, ...]
     seeds: tuple[int, ...]
     include: tuple[dict[str, Any], ...] = ()
     """When given, a cell must match one: ``{task: sentiment, algorithm: [sft, dpo]}``, by label."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bakeoff
-from bakeoff import models, registry
+from bakeoff import models, rankings, registry
 from bakeoff.budget import Meter
 from bakeoff.errors import Incompatible
 from bakeoff.seeds import derive_seed
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from bakeoff.rankings import Rankings
     from bakeoff.reward_model import RewardModel
+    from bakeoff.rows import Tokenised
     from bakeoff.store import Store
 
-VERSION = 1
+VERSION = 2
 """Raise it when a stage computes something else from the same inputs."""
 
 Progress = Callable[[str, float, str], None]
@@ -51,6 +53,7 @@ class Stages:
         self.shared: list[dict[str, Any]] = []
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
+        self._annotator = setup.gold or setup.train_reward
         self._warm_start_id: str | None = None
 
     # --------------------------------------------------------------------------------- the mechanism
@@ -141,18 +144,20 @@ class Stages:
 
         Ranked by the gold reward where the task has one, since they stand for what an annotator would choose.
         """
+        spec = self.setup.cell.preparation
+        return self._ranked_samples("samples", self.setup.rows.train[: spec.prompts])
+
+    def _ranked_samples(self, kind: str, rows: Sequence[Tokenised]) -> pd.DataFrame:
         import pandas as pd
 
         from bakeoff.evaluation import draw_samples
 
-        setup, spec = self.setup, self.setup.cell.preparation
-        score = setup.gold or setup.train_reward
+        setup, spec, score = self.setup, self.setup.cell.preparation, self._annotator
         if score is None:
             raise Incompatible(
                 "the task has neither a reward to rank samples by nor the rows themselves.",
                 fix="Give the task a reward, or rows of the kind that the algorithm consumes.",
             )
-        rows = setup.rows.train[: spec.prompts]
 
         def build(folder: Path, meter: Meter) -> None:
             frame = draw_samples(
@@ -160,7 +165,7 @@ class Stages:
                 "policy",
                 rows,
                 setup.tokenizer,
-                seed=derive_seed("samples"),
+                seed=derive_seed(kind),
                 samples=spec.samples,
                 max_new_tokens=setup.max_new_tokens,
                 batch=setup.cell.evaluation.batch,
@@ -169,8 +174,8 @@ class Stages:
             scored = score([by_id[name] for name in frame["prompt_id"]], frame["completion"].tolist())
             self.store.write_frame(folder / "samples.parquet", frame.assign(reward=scored))
 
-        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples}
-        return pd.read_parquet(self._stage("samples", inputs, build) / "samples.parquet")
+        inputs = {**self._start(), "prompts": len(rows), "samples": spec.samples}
+        return pd.read_parquet(self._stage(kind, inputs, build) / "samples.parquet")
 
     @property
     def _ranked_by(self) -> str:
@@ -232,65 +237,97 @@ class Stages:
         from datasets import Dataset
 
         decode = self.setup.tokenizer.decode
-        rows = [
-            (row.row["id"], row.prompt_ids, list(row.completions["chosen"]), list(row.completions["rejected"]))
-            for row in self.setup.rows.train
-            if "chosen" in row.completions
-        ]
-        if not rows:
-            spec = self.setup.cell.preparation
-            for name, group in self.samples().groupby("prompt_id", sort=False):
-                best, worst = group.iloc[group["reward"].argmax()], group.iloc[group["reward"].argmin()]
-                if best["reward"] - worst["reward"] > spec.min_gap:
-                    lists = (best["prompt_ids"], best["completion_ids"], worst["completion_ids"])
-                    prompt, chosen, rejected = ([int(i) for i in ids] for ids in lists)
-                    rows.append((str(name), prompt, chosen, rejected))
-            self.derived["preferences"] = (
-                f"the best and the worst by {self._ranked_by} of {spec.samples} samples of the start, {len(rows)} pairs"
-            )
+        ranked = self._ranked("preferences", "the best and the worst by {by} of {samples} samples of the start")
+        rows = []
+        for row in ranked:
+            prompt, scores = row["prompt_ids"], row["scores"]
+            chosen, rejected = (row["completion_ids"][scores.index(pick(scores))] for pick in (max, min))
+            text = {"prompt": decode(prompt), "chosen": decode(chosen), "rejected": decode(rejected)}
+            ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+            rows.append({"id": row["id"], **text, **ids})
+        return Dataset.from_list(rows)
+
+    def rankings(self) -> datasets.Dataset:
+        """The task's pairs; or all samples of each prompt, with the rewards that rank them."""
+        from datasets import Dataset
+
+        return Dataset.from_list(list(self._ranked("rankings", "{samples} samples of the start by {by}")))
+
+    def _ranked(self, name: str, how: str) -> Rankings:
+        """The task's own pairs, or samples of the start that are not all alike; ``how`` is told of ``name`` then."""
+        if own := rankings.of_pairs(self.setup.rows.train):
+            return own
+        spec = self.setup.cell.preparation
+        rows = rankings.of_samples(self.samples(), min_gap=spec.min_gap)
         if not rows:
             raise Incompatible(
                 "all samples of the start have equal rewards: no pair can be made of them.",
                 fix="Raise preparation.samples or preparation.prompts, or warm-start the policy.",
             )
-        return Dataset.from_list(
-            [
-                {
-                    "id": name,
-                    "prompt": decode(prompt),
-                    "chosen": decode(chosen),
-                    "rejected": decode(rejected),
-                    "prompt_ids": prompt,
-                    "chosen_ids": chosen,
-                    "rejected_ids": rejected,
-                }
-                for name, prompt, chosen, rejected in rows
-            ]
-        )
+        told = how.format(samples=spec.samples, by=self._ranked_by)
+        self.derived[name] = f"{told}, {len(rows)} {'pairs' if name == 'preferences' else 'prompts'}"
+        return rows
 
-    def reward_model(self) -> None:
-        """Where the task has no reward but pairs: train a reward model, or load it, as the training reward."""
+    def held_out_rankings(self) -> Rankings:
+        """The same of the held-out prompts: what reward models are measured on. Empty where the task has neither.
+
+        Ask for it before training: samples are the start's.
+        """
+        rows = self.setup.evaluation_rows
+        own = rankings.of_pairs(rows)
+        if own or self._annotator is None:
+            return own
+        samples = self._ranked_samples("held-out-samples", rows)
+        self.shared.pop()  # measuring is nobody's training cost
+        return rankings.of_samples(samples)
+
+    def new_reward_model(self) -> RewardModel:
+        """The cell's reward model, as yet untrained."""
         from bakeoff.reward_model import RewardModel
 
+        setup = self.setup
+        self.reward_model_role = RewardModel(setup.roles, setup.tokenizer, max_new_tokens=setup.max_new_tokens)
+        return self.reward_model_role
+
+    def reward_model(self) -> None:
+        """Train a reward model or load it as the training reward, where one is asked for or the task has none.
+
+        It is made before a warm start and knows nothing of it, so that all seeds share it.
+        """
+        from bakeoff.reward_model import CHECKED
+
         setup, spec = self.setup, self.setup.cell.preparation
-        if setup.train_reward is not None or "preferences" not in setup.data.provides:
+        own_pairs = "preferences" in setup.data.provides
+        if spec.reward == "task" and (setup.train_reward is not None or not own_pairs):
             return
-        model = RewardModel(setup.roles, setup.tokenizer, max_new_tokens=setup.max_new_tokens)
+        model = self.new_reward_model()
+        learned_from = self._ranked("rankings", "{samples} samples of the start by {by}")
 
         def build(folder: Path, meter: Meter) -> None:
-            model.fit(setup.rows.train, setup.rows.test, spec, seed=derive_seed("reward model"))
+            steps = spec.reward_model.steps
+            seed = derive_seed("reward model")
+            model.fit(
+                learned_from, spec.reward_model, steps=range(steps), decay=lambda step: 1 - step / steps, seed=seed
+            )
+            if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:
+                right = model.pairs(held_out)["logit"] > 0
+                model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
 
-        knobs = spec.model_dump(include={"reward_model_steps", "reward_model_batch", "reward_model_learning_rate"})
-        inputs = {**self._start(), "warm_start": None, "lora": setup.cell.lora.model_dump(), **knobs}
-        model.restore(self._stage("reward-model", inputs, build))
-        self.reward_model_role = model
+        inputs = {
+            **self._start(),
+            "lora": setup.cell.lora.model_dump(),
+            "reward_model": spec.reward_model.model_dump(),
+            "rankings": {} if own_pairs else spec.model_dump(include={"prompts", "samples", "min_gap"}),
+        }
+        model.load(self._stage("reward-model", inputs, build))
         setup.train_reward = model.score
-        accuracy = model.facts.get("pair_accuracy")
-        held_out = (
-            "" if accuracy is None else f", accuracy {accuracy:.3f} on {model.facts['test_pairs']} held-out pairs"
-        )
-        self.derived["reward"] = f"Bradley-Terry reward model of {model.facts['train_pairs']} pairs{held_out}"
+        facts, noise = model.facts, spec.reward_model.label_noise
+        told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"
+        told += f", {noise:.0%} of them turned round" if noise else ""
+        if "pair_accuracy" in facts:
+            told += f", accuracy {facts['pair_accuracy']:.3f} on {facts['test_pairs']} held-out pairs"
+        self.derived["reward"] = told
 
     def reference_samples(self) -> pd.DataFrame:
         """Samples of the start on the evaluation prompts, with this seed's draws: what win rates are against."""

@@ -7,7 +7,7 @@ import errno
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bakeoff.budget import Meter
+    from bakeoff.rankings import Rankings
     from bakeoff.rows import Tokenised
     from bakeoff.stages import Progress, Stages
     from bakeoff.store import Store
@@ -92,15 +93,21 @@ class _Run:
         self.stages: Stages = Stages(setup, store, progress)
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
-        self.reference: pd.DataFrame
+        self.reference: pd.DataFrame | None = None
+        self.held_out: Rankings = ()
 
     def run(self) -> None:
         """All phases."""
         self.progress("stages", 0.0, "")
-        self.stages.reward_model()
+        self.meter.trained = self.algorithm.role
+        if self.algorithm.role == "policy":
+            self.stages.reward_model()
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
-        self.reference = self.stages.reference_samples()
+        if self.algorithm.role == "policy":
+            self.reference = self.stages.reference_samples()
+        if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
+            self.held_out = self.stages.held_out_rankings()
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
@@ -121,7 +128,9 @@ class _Run:
             prompts=self.stages.prompts() if "prompts" in needs else nothing,
             demonstrations=self.stages.demonstrations() if "demonstrations" in needs else nothing,
             preferences=self.stages.preferences() if "preferences" in needs else nothing,
+            rankings=self.stages.rankings() if "rankings" in needs else nothing,
             reward=self._reward if "reward" in needs else nothing,
+            reward_model=self.stages.new_reward_model() if algorithm.role == "reward" else nothing,
             meter=meter,
             seed=seed,
             folder=folder,
@@ -225,29 +234,18 @@ class _Run:
         """Sample, score, evaluate, and keep the results beside the ledger's state."""
         import torch
 
-        from bakeoff.evaluation import add_logps, draw_samples, evaluate
+        from bakeoff.evaluation import evaluate
 
         setup, spec = self.setup, self.cell.evaluation
         rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
         training = setup.roles.model.training
         with torch.no_grad():
-            samples = draw_samples(
-                setup.roles,
-                "policy",
-                rows,
-                setup.tokenizer,
-                seed=self.cell.seed,
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=spec.batch,
-            )
-            if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
-                samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
             scores, stored = evaluate(
                 self.evaluators,
                 rows,
-                samples,
+                self._samples(rows),
                 self.reference,
+                pairs=self._pairs(rows, fraction),
                 task=setup.task,
                 train_reward=setup.train_reward,
                 gold=setup.gold,
@@ -256,8 +254,38 @@ class _Run:
             )
         setup.roles.model.train(training)
         self.probes.append({"fraction": fraction, **self.meter.spent()})
-        for name, frame in (("scores", scores), ("samples", stored)):
+        frames = {"scores": scores} | ({} if stored is None else {"samples": stored})
+        for name, frame in frames.items():
             self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
+
+    def _samples(self, rows: Sequence[Tokenised]) -> pd.DataFrame | None:
+        """The policy's completions, with log-probabilities where an evaluator needs them; None of a reward model."""
+        from bakeoff.evaluation import add_logps, draw_samples
+
+        setup, spec = self.setup, self.cell.evaluation
+        if self.algorithm.role != "policy":
+            return None
+        samples = draw_samples(
+            setup.roles,
+            "policy",
+            rows,
+            setup.tokenizer,
+            seed=self.cell.seed,
+            samples=spec.samples,
+            max_new_tokens=setup.max_new_tokens,
+            batch=spec.batch,
+        )
+        if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
+            samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+        return samples
+
+    def _pairs(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame | None:
+        """The reward model's rewards on held-out pairs; one that only serves a policy does not change on the way."""
+        model, known = self.stages.reward_model_role, {row.row["id"] for row in rows}
+        held_out = [ranking for ranking in self.held_out if ranking["id"] in known]
+        if model is None or not held_out or (fraction < 1.0 and self.algorithm.role == "policy"):
+            return None
+        return model.pairs(held_out)
 
     # ---------------------------------------------------------------------------------------- writing
 
@@ -304,7 +332,7 @@ class _Run:
     def _write_results(self) -> None:
         import pandas as pd
 
-        for name in ("scores", "samples"):
+        for name in ("scores", "samples") if self.algorithm.role == "policy" else ("scores",):
             parts = [
                 pd.read_parquet(self.folder / "probes" / f"{number}.{name}.parquet")
                 for number in range(1, len(self.probes) + 1)
@@ -323,15 +351,17 @@ class _Run:
             "overshoot": self.meter.overshoot(),
             "peak_bytes": _peak_bytes(),
             "trainable": {
-                "policy": sum(p.numel() for p in roles.parameters("policy")),
+                "policy": sum(p.numel() for p in roles.parameters(self.algorithm.role)),
                 "auxiliary": sum(p.numel() for p in auxiliary),
             },
             "shared": self.stages.shared,
             "probes": self.probes,
         }
         self.store.write_json(self.folder / "ledger.json", ledger)
-        if self.algorithm.trains:
+        if self.algorithm.trains and self.algorithm.role == "policy":
             roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
+        elif self.stages.reward_model_role and self.algorithm.trains:
+            self.stages.reward_model_role.save(self.folder / "adapter")
 
 
 @contextlib.contextmanager
