@@ -113,7 +113,8 @@ def test_another_start_or_another_size_is_another_stage(change, toy_cell, stages
     ids = set()
     for cell in (toy_cell("sft"), toy_cell("dpo"), toy_cell("sft", **change)):
         stages = stages_of(cell)
-        stages.warm_start(lambda folder, meter: None)
+        for number in range(len(cell.warm_start)):
+            stages.warm_start(number, lambda folder, meter: None)
         stages.samples()
         ids.add(stages.shared[-1]["stage"])
     assert len(ids) == 2

@@ -32,7 +32,7 @@ def incompatible(cell: CellSpec) -> str | None:
     A reward yields demonstrations and pairs (samples, ranked); pairs yield a reward (a reward model).
     """
     task, data = task_and_data(cell.task)
-    names = [cell.algorithm.name] + ([cell.warm_start.algorithm.name] if cell.warm_start else [])
+    names = [cell.algorithm.name, *(stage.algorithm.name for stage in cell.warm_start)]
     has = set(data.provides)
     if has & {"reward"} or task.gold_metric is not None:
         has |= {"demonstrations", "preferences"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import sys
@@ -122,10 +123,13 @@ class _Run:
             demonstrations=self.stages.demonstrations() if "demonstrations" in needs else nothing,
             preferences=self.stages.preferences() if "preferences" in needs else nothing,
             reward=self._reward if "reward" in needs else nothing,
+            text=self.stages.text() if "text" in needs else nothing,
+            schedule=self.cell.schedule,
             meter=meter,
             seed=seed,
             folder=folder,
             max_new_tokens=setup.max_new_tokens,
+            max_tokens=setup.max_tokens,
         )
 
     def _reward(self, prompts: Any, completions: list[str], **columns: Any) -> list[float]:
@@ -144,30 +148,31 @@ class _Run:
         return self._by_id
 
     def _warm_start(self) -> None:
-        """Train the policy by the warm start's algorithm within its own budget, or load what was trained."""
+        """The warm start's stages in order, each trained within a budget of its own, or loaded."""
         from bakeoff.budget import meter_for
+
+        for number, stage in enumerate(self.cell.warm_start):
+            algorithm: Algorithm = make("algorithm", stage.algorithm)
+            # Its data are stages of their own, with their own ledgers: made before its meter runs.
+            context = self._context(algorithm, meter_for(stage.budget), self.folder, self.cell.seed)
+            self.stages.warm_start(number, functools.partial(self._train_stage, algorithm, context))
+
+    def _train_stage(self, algorithm: Algorithm, context: TrainContext, folder: Path, meter: Meter) -> None:
+        """Train one stage of the warm start, counted by the stage's ``meter``."""
+        import torch
+
         from bakeoff.callbacks import CellCallback
 
-        if self.cell.warm_start is None:
-            return
-        algorithm: Algorithm = make("algorithm", self.cell.warm_start.algorithm)
-        # Its data are stages of their own, with their own ledgers: made before its meter runs.
-        context = self._context(algorithm, meter_for(self.cell.warm_start.budget), self.folder, self.cell.seed)
-
-        def train(folder: Path, meter: Meter) -> None:
-            meter.limits = context.meter.limits
-            context.meter, context.folder = meter, folder / "checkpoints"
-            context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
-            context.callbacks = [
-                CellCallback(
-                    context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict
-                )
-            ]
-            with _blaming("the warm start"):
-                algorithm.train(context)
-            self.setup.roles.tidy()
-
-        self.stages.warm_start(train)
+        meter.limits = context.meter.limits
+        context.meter, context.folder = meter, folder / "checkpoints"
+        context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
+        context.callbacks = [
+            CellCallback(context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict)
+        ]
+        torch.manual_seed(context.seed)
+        with _blaming("the warm start"):
+            algorithm.train(context)
+        self.setup.roles.tidy()
 
     def _train(self, context: TrainContext) -> None:
         import torch
