@@ -443,9 +443,9 @@ def test_every_shared_field_reaches_the_cell():
 
 
 def test_golden_id(write, monkeypatch):
-    """An id never changes by accident: this one was computed when schema version 1 was fixed."""
+    """An id never changes by accident: this one was computed when schema version 2 was fixed."""
     monkeypatch.setattr(identity.bakeoff, "__version__", "0.1.0")
-    assert ids(write(), fingerprints={"model": "abc"})[2] == "fd4cd864cc91ccd4"
+    assert ids(write(), fingerprints={"model": "abc"})[2] == "7dc2d242f0897452"
 
 
 @pytest.mark.parametrize(
@@ -461,6 +461,8 @@ def test_golden_id(write, monkeypatch):
         "evaluators=[kl]",
         "evaluation.prompts=8",
         "preparation.samples=8",
+        "schedule.shape=cosine",
+        "schedule={warmup: 0.1}",
         "warm_start={algorithm: sft, budget: smoke}",
     ],
 )
@@ -489,6 +491,22 @@ def test_what_does_not_is_not(write, override):
     """Labels, defaults written out, order of evaluators and transport change no id: nothing is trained again."""
     path = write()
     assert ids(path, override) == ids(path)
+
+
+def test_a_warm_start_may_have_several_stages(write):
+    """Their order and each one's algorithm and budget are in the id; a single stage may stand without a list."""
+    path = write()
+    one, two = "{algorithm: sft, budget: smoke}", "{algorithm: grpo, budget: {name: w, steps: 3}}"
+    alone, listed = ids(path, f"warm_start={one}"), ids(path, f"warm_start=[{one}]")
+    assert alone == listed
+    chains = [listed, ids(path, f"warm_start=[{one}, {two}]"), ids(path, f"warm_start=[{two}, {one}]")]
+    assert len({chain[-1] for chain in chains}) == 3
+
+
+def test_a_wrong_stage_is_told_at_its_place(write):
+    """The second stage lacks its budget."""
+    with pytest.raises(MatrixError, match=r"warm_start\[1\]: is 'sft', but has to be"):
+        matrix.load(write(), ["warm_start=[{algorithm: sft, budget: smoke}, sft]"])
 
 
 def test_defaults_left_out_are_filled_in(write):

@@ -113,7 +113,8 @@ def test_another_start_or_another_size_is_another_stage(change, toy_cell, stages
     ids = set()
     for cell in (toy_cell("sft"), toy_cell("dpo"), toy_cell("sft", **change)):
         stages = stages_of(cell)
-        stages.warm_start(lambda folder, meter: None)
+        for number in range(len(cell.warm_start)):
+            stages.warm_start(number, lambda folder, meter: None)
         stages.samples()
         ids.add(stages.shared[-1]["stage"])
     assert len(ids) == 2
@@ -196,7 +197,7 @@ def test_ppo_starts_its_value_from_the_reward_model(toy_cell, run_cell, pairs_ta
     folder = run_cell(toy_cell("ppo", {"prompts_per_rollout": 8, "epochs": 1}, task=pairs_task, budget={"steps": 2}))
     assert seen == [True]
     cell, ledger = json.loads((folder / "cell.json").read_text()), json.loads((folder / "ledger.json").read_text())
-    assert "Bradley-Terry" in cell["data"]["derived"]["reward"]
+    assert "bradley-terry, of 114 comparisons" in cell["data"]["derived"]["reward"]
     assert [stage["kind"] for stage in ledger["shared"]] == ["reward-model"]
     assert set(ledger["roles"]) == {"policy", "reference", "value", "reward"}
     assert ledger["trainable"]["auxiliary"] > ledger["trainable"]["policy"]

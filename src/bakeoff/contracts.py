@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bakeoff.spec import ScheduleSpec
+
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
@@ -79,8 +81,9 @@ class Algorithm(ABC):
     entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
     ``trains`` is False only for control rows that leave the policy as it is. ``role`` is what it trains, and whose
-    tokens a budget counts: the policy, or ``context.reward_model``, which is measured on held-out pairs and not by
-    samples, so that no metric of samples ranks it.
+    tokens a budget counts: the policy, or ``context.reward_model``. ``bidirectional`` is True where the trained policy
+    attends to both sides, as an encoder does. Neither that nor a reward model is ever sampled, so evaluators that need
+    samples leave it out and reports do not rank it by their metrics.
     """
 
     title: ClassVar[str]
@@ -90,6 +93,12 @@ class Algorithm(ABC):
     consumes: ClassVar[frozenset[Source]] = frozenset()
     trains: ClassVar[bool] = True
     role: ClassVar[Literal["policy", "reward"]] = "policy"
+    bidirectional: ClassVar[bool] = False
+
+    @classmethod
+    def is_sampled(cls) -> bool:
+        """Whether what it trains is a policy that writes text, measured by samples."""
+        return cls.role == "policy" and not cls.bidirectional
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
@@ -106,8 +115,8 @@ class Algorithm(ABC):
 class TrainContext:
     """What an algorithm is handed. All of it is prepared, seeded and metered already.
 
-    Of ``prompts``, ``demonstrations``, ``preferences``, ``rankings`` and ``reward``, those are set that the algorithm
-    consumes.
+    Of ``text``, ``prompts``, ``demonstrations``, ``preferences``, ``rankings`` and ``reward``, those are set that the
+    algorithm consumes.
     """
 
     policy: PeftModel
@@ -135,9 +144,15 @@ class TrainContext:
     larger for the better. A pair has the scores 1 and 0."""
     reward_model: RewardModel = None  # type: ignore[assignment]
     """The untrained reward model of an algorithm with ``role = "reward"``."""
+    max_tokens: int = 0
+    """The longest sequence in training: ``max_prompt_tokens`` and ``max_new_tokens`` of the task together."""
+    text: datasets.Dataset = None  # type: ignore[assignment]
+    """Columns ``id, input_ids``: pieces of at most ``max_tokens`` tokens, none of more than one text; each text's
+    last piece ends with EOS."""
+    schedule: ScheduleSpec = ScheduleSpec()
     callbacks: list[TrainerCallback] = field(default_factory=list)
-    """Hand them to any ``transformers.Trainer``: they stop at the budget, decay the learning
-    rate with the fraction spent, log, probe and report progress."""
+    """Hand them to any ``transformers.Trainer``: they stop at the budget, schedule the
+    learning rate by the fraction spent, log, probe and report progress."""
     resume_from: Path | None = None
     """A checkpoint that an interrupted attempt at this cell left in ``folder``, if any."""
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
@@ -163,13 +178,17 @@ class TrainContext:
         """Factor in [0, 1] on the learning rate now: the schedule that every algorithm follows."""
         from bakeoff.budget import learning_rate_scale
 
-        return learning_rate_scale(self.meter.fraction)
+        return learning_rate_scale(self.meter.fraction, self.schedule)
 
-    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        """The optimizer that every algorithm uses, over the policy's parameters: AdamW with fp32 masters."""
-        from bakeoff.optim import MasterAdamW
+    def optimizer(self, learning_rate: float, *, layer_decay: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer that every algorithm uses, over the policy's parameters: AdamW with fp32 masters.
 
-        return MasterAdamW(self.roles.parameters("policy"), lr=learning_rate)
+        With ``layer_decay`` below 1 each layer of the transformer learns at that share of the rate of the one
+        above it (discriminative fine-tuning: Howard and Ruder 2018, arXiv:1801.06146, §3.2).
+        """
+        from bakeoff.optim import MasterAdamW, layer_groups
+
+        return MasterAdamW(layer_groups(self.roles, learning_rate, layer_decay), lr=learning_rate)
 
     def trainer_arguments(self, **overrides: Any) -> dict[str, Any]:
         """Arguments for any ``TrainingArguments`` that make it obey this cell.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from bakeoff.roles import Role, RoleModel
+    from bakeoff.setup import Setup
 
 STORED = ["prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
@@ -77,6 +78,24 @@ def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) ->
         for name, values in zip(columns, (scores.logps, scores.reference_logps, scores.kl), strict=True):
             columns[name] += [row[:length] for row, length in zip(values.tolist(), lengths, strict=True)]
     return frame.assign(**columns)
+
+
+def draw_policy(setup: Setup, rows: Sequence[Tokenised], evaluators: Sequence[Evaluator]) -> pd.DataFrame:
+    """The policy's samples of held-out rows, scored token by token where one of the evaluators needs that."""
+    spec, pad = setup.cell.evaluation, setup.tokenizer.pad_token_id
+    samples = draw_samples(
+        setup.roles,
+        "policy",
+        rows,
+        setup.tokenizer,
+        seed=setup.cell.seed,
+        samples=spec.samples,
+        max_new_tokens=setup.max_new_tokens,
+        batch=spec.batch,
+    )
+    if any("logprobs" in evaluator.needs for evaluator in evaluators):
+        samples = add_logps(samples, setup.roles, pad=pad, batch=spec.batch)
+    return samples
 
 
 def evaluate(

@@ -106,8 +106,8 @@ def to_yaml(spec: MatrixSpec) -> str:
     for axis in ("tasks", "algorithms", "evaluators"):
         data[axis] = [_flat(item) for item in getattr(spec, axis)]
     data["judge"] = _flat(spec.judge)
-    if spec.warm_start:
-        data["warm_start"]["algorithm"] = _flat(spec.warm_start.algorithm)
+    for stage, written in zip(spec.warm_start, data["warm_start"], strict=True):
+        written["algorithm"] = _flat(stage.algorithm)
     return dump({key: value for key, value in data.items() if value not in ([], {})})
 
 

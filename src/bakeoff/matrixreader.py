@@ -24,6 +24,7 @@ from bakeoff.spec import (
     ModelSpec,
     PluginSpec,
     PreparationSpec,
+    ScheduleSpec,
     WarmStartSpec,
 )
 
@@ -56,6 +57,7 @@ class MatrixReader:
             "lora": self.section(LoraSpec, "lora"),
             "evaluation": self.section(EvaluationSpec, "evaluation"),
             "preparation": self.section(PreparationSpec, "preparation"),
+            "schedule": self.section(ScheduleSpec, "schedule"),
         }
         fields = {"name": Path(self.file.name).stem, **data, **read}
         if not re.fullmatch(r"[\w-][\w .+-]*", str(fields["name"])):
@@ -208,16 +210,24 @@ class MatrixReader:
         given = self.file.data.get(key)
         return self.build(model, {} if given is None else given, (key,), f"the section {key}")
 
-    def warm_start(self, entry: Any) -> WarmStartSpec | None:
-        place: Place = ("warm_start",)
+    def warm_start(self, entry: Any) -> tuple[WarmStartSpec, ...]:
+        """One stage or a list of them."""
         if entry is None:
-            return None
-        if not isinstance(entry, dict) or set(entry) != {"algorithm", "budget"}:
-            self.file.problem(place, f"is {entry!r}, but has to be {{algorithm: ..., budget: ...}}.")
-            return None
-        algorithm = self.plugin("algorithm", entry["algorithm"], (*place, "algorithm"))
-        budget = self.budget(entry["budget"], (*place, "budget"))
-        return WarmStartSpec(algorithm=algorithm, budget=budget) if algorithm and budget else None
+            return ()
+        stages = entry if isinstance(entry, list) else [entry]
+        read = []
+        for index, stage in enumerate(stages):
+            place: Place = ("warm_start", index) if isinstance(entry, list) else ("warm_start",)
+            if not isinstance(stage, dict) or set(stage) != {"algorithm", "budget"}:
+                self.file.problem(
+                    place, f"is {stage!r}, but has to be {{algorithm: ..., budget: ...}}, or a list of these."
+                )
+                continue
+            algorithm = self.plugin("algorithm", stage["algorithm"], (*place, "algorithm"))
+            budget = self.budget(stage["budget"], (*place, "budget"))
+            if algorithm and budget:
+                read.append(WarmStartSpec(algorithm=algorithm, budget=budget))
+        return tuple(read)
 
     def rules(self, key: str, axes: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The include or exclude rules, each name checked against the labels of its axis."""

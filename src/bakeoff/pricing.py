@@ -9,6 +9,7 @@ from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
 from bakeoff.spec import CellSpec
+from bakeoff.stageids import has_reward_model
 
 BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.52}
 FLOPS_PER_SECOND = {"gpu": 5e13, "core": 7e10}
@@ -33,7 +34,7 @@ def incompatible(cell: CellSpec) -> str | None:
     """
     task, data = task_and_data(cell.task)
     algorithm = registry.load("algorithm", cell.algorithm.name)
-    names = [cell.algorithm.name] + ([cell.warm_start.algorithm.name] if cell.warm_start else [])
+    names = [cell.algorithm.name, *(stage.algorithm.name for stage in cell.warm_start)]
     has = set(data.provides)
     if has & {"reward"} or task.gold_metric is not None:
         has |= {"demonstrations", "preferences"}
@@ -51,7 +52,7 @@ def incompatible(cell: CellSpec) -> str | None:
             f"{cell.algorithm.name} trains a reward model, which none of the evaluators measures "
             f"({', '.join(spec.name for spec in cell.evaluators)}): name one that needs pairs"
         )
-    if algorithm.role == "policy" and cell.preparation.reward == "model":
+    if has_reward_model(cell):
         if "preferences" not in has:
             return f"preparation.reward is model, but task '{cell.task.label}' has nothing to rank completions by"
         wanted, there = cell.preparation.reward_model.comparisons or 0, _prompts_ranked(cell)
@@ -106,12 +107,9 @@ def _stage_tokens(cell: CellSpec, tokens: int) -> float:
     Each cell that uses it is charged, though only the first computes it: a plan is on the safe side.
     """
     spec = cell.preparation
-    task, data = task_and_data(cell.task)
-    pairs = "preferences" in data.provides
-    if registry.load("algorithm", cell.algorithm.name).role != "policy":
+    if not has_reward_model(cell):
         return 0.0
-    if spec.reward == "task" and (task.reward_metric is not None or not pairs):
-        return 0.0
+    pairs = "preferences" in task_and_data(cell.task)[1].provides
     completions = spec.reward_model.steps * spec.reward_model.batch * (2 if pairs else spec.samples)
     sampled = 0 if pairs else spec.prompts * spec.samples
     return tokens * (completions + sampled / 3)  # a sampled token costs 2 FLOPs a weight, a trained one 6

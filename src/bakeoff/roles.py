@@ -6,8 +6,9 @@ adapters off) and, for value and reward, a small fp32 head of its own. Switching
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,10 @@ TRL_REFERENCE = "ref"
 so ours has another."""
 
 
+LAYER = re.compile(r"\.(\d+)\.")
+"""The first number in a parameter's name is its layer, in every transformers decoder."""
+
+
 class _Pending:
     """Lives as long as an autograd graph; ``done`` once its backward pass has begun."""
 
@@ -49,6 +54,7 @@ class RoleModel:
         self.heads = nn.ModuleDict()
         self.active: Role = "policy"
         self.trained: set[str] = {"policy"}
+        self.trained_layers: frozenset[int] = frozenset(range(self.layers))
         self.meter: Meter | None = None
         self._graphs: weakref.WeakSet[_Pending] = weakref.WeakSet()
         self.backbone.register_forward_hook(self._watch)
@@ -72,6 +78,11 @@ class RoleModel:
         return head
 
     @property
+    def layers(self) -> int:
+        """How many layers the transformer has."""
+        return int(self.causal_lm.config.get_text_config().num_hidden_layers)
+
+    @property
     def device(self) -> torch.device:
         return self.causal_lm.get_input_embeddings().weight.device
 
@@ -85,12 +96,14 @@ class RoleModel:
     def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False, seed: int = 0) -> None:
         """Add ``role``'s adapter and, for value and reward, its fp32 head.
 
-        A copy of another role's, or fresh: B = 0, A drawn from ``seed`` whatever was drawn before, the head zero.
+        A copy of another role's, in place of one that there is; or fresh: B = 0, A drawn from ``seed`` whatever was
+        drawn before, the head zero.
         """
         adapter = ADAPTERS[role]
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
+        if copy_of is None or not self.has(role):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
         policy_marker = f".{ADAPTERS['policy']}."
         own = dict(self.model.named_parameters())
         dtype = next(p.dtype for name, p in own.items() if "lora_" in name and policy_marker in name)
@@ -118,9 +131,43 @@ class RoleModel:
 
     def parameters(self, role: Role) -> list[nn.Parameter]:
         """The adapter's parameters and, where it has one, the head's."""
-        marker = f".{ADAPTERS[role]}."
-        adapter = [p for name, p in self.model.named_parameters() if "lora_" in name and marker in name]
+        adapter = [parameter for _, parameter in self.layered_parameters(role)]
         return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
+
+    def layered_parameters(self, role: Role) -> list[tuple[int, nn.Parameter]]:
+        """The adapter's parameters, each with its layer of the transformer; what is outside of them counts as the top."""
+        marker = f".{ADAPTERS[role]}."
+        return [
+            (int(match[1]) if (match := LAYER.search(name)) else self.layers - 1, parameter)
+            for name, parameter in self.model.named_parameters()
+            if "lora_" in name and marker in name
+        ]
+
+    @contextmanager
+    def training_only(self, layers: Collection[int]) -> Iterator[None]:
+        """The policy's adapter trains in these layers only, counted from 0; the others get no gradient."""
+        former, self.trained_layers = self.trained_layers, frozenset(layers)
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.trained_layers = former
+            self.refresh()
+
+    @contextmanager
+    def attending(self, *, both_sides: bool) -> Iterator[None]:
+        """Attention to both sides, or to the left only; what it was before is back afterwards.
+
+        ``config.is_causal`` switches the mask of transformers' decoders; it says nothing to models with code of
+        their own.
+        """
+        config = self.causal_lm.config.get_text_config()
+        former = getattr(config, "is_causal", True)
+        config.is_causal = not both_sides
+        try:
+            yield
+        finally:
+            config.is_causal = former
 
     # ------------------------------------------------------------------------------------- switching
 
@@ -164,6 +211,9 @@ class RoleModel:
                 tuner.set_requires_grad(adapter, other in self.trained)
                 if other in self.heads:
                     self.heads[other].requires_grad_(other in self.trained)
+        if len(self.trained_layers) < self.layers:
+            for layer, parameter in self.layered_parameters("policy"):
+                parameter.requires_grad_(layer in self.trained_layers and "policy" in self.trained)
         self.active = role
 
     def _refuse_pending(self, role: Role) -> None:

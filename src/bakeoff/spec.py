@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 
@@ -163,8 +163,29 @@ class PreparationSpec(Spec):
     reward_model: RewardModelSpec = RewardModelSpec()
 
 
+class ScheduleSpec(Spec):
+    """The learning rate along the budget, the same for every algorithm and warm-start stage.
+
+    Shares are of the budget spent, so each run's schedule ends where its budget does, whatever a step costs.
+    """
+
+    shape: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    """After the warm-up: to 0 in a line; to 0 in half a cosine (arXiv:1608.03983, Eq. 5, one cycle); no decay; or
+    "warm-up, stable, decay" (arXiv:2404.06395, §4), whose decay is a line to 0 here."""
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the budget over which the rate first rises from 0 in a line."""
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """Share of the budget at its end over which "wsd" decays; 0.1 to 0.2 (arXiv:2405.18392)."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ScheduleSpec:
+        if self.shape == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError("warmup and decay are shares of one budget: together they must not exceed 1")
+        return self
+
+
 class WarmStartSpec(Spec):
-    """Train the adapter by another algorithm first; it is then every algorithm's start and reference."""
+    """A stage that trains the adapter before the algorithm; the last one's result is start and reference of all."""
 
     algorithm: PluginSpec
     budget: BudgetSpec
@@ -183,7 +204,9 @@ class CellSpec(Spec):
     judge: PluginSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()
-    warm_start: WarmStartSpec | None = None
+    schedule: ScheduleSpec = ScheduleSpec()
+    warm_start: tuple[WarmStartSpec, ...] = ()
+    """Stages in order, each trained from the one before: continued pre-training, then demonstrations, say."""
     timeout_s: float | None = None
     """Wall-clock limit of the whole cell, set-up and evaluation included; then it is killed."""
     checkpoint_s: float = 60.0
@@ -193,7 +216,7 @@ class CellSpec(Spec):
 IDENTITY = frozenset(
     {
         "model", "task", "budget", "algorithm", "seed", "lora",
-        "evaluators", "judge", "evaluation", "preparation", "warm_start",
+        "evaluators", "judge", "evaluation", "preparation", "schedule", "warm_start",
     }
 )  # fmt: skip
 TRANSPORT = frozenset({"timeout_s", "checkpoint_s"})
@@ -221,6 +244,7 @@ class MatrixSpec(Spec):
     lora: LoraSpec = LoraSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()
-    warm_start: WarmStartSpec | None = None
+    schedule: ScheduleSpec = ScheduleSpec()
+    warm_start: tuple[WarmStartSpec, ...] = ()
     timeout_s: float | None = None
     checkpoint_s: float = 60.0

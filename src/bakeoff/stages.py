@@ -6,20 +6,19 @@ two workers from computing it twice. Each stage has a ledger: a report charges i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bakeoff
-from bakeoff import models, rankings, registry
+from bakeoff import rankings
 from bakeoff.budget import Meter
 from bakeoff.errors import Incompatible
+from bakeoff.rows import pieces
 from bakeoff.seeds import derive_seed
 from bakeoff.setup import Setup
+from bakeoff.stageids import StageKey, StageKeys, has_reward_model
 
 if TYPE_CHECKING:
     import datasets
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from bakeoff.reward_model import RewardModel
     from bakeoff.rows import Tokenised
     from bakeoff.store import Store
-
-VERSION = 2
-"""Raise it when a stage computes something else from the same inputs."""
 
 Progress = Callable[[str, float, str], None]
 
@@ -54,20 +50,17 @@ class Stages:
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
         self._annotator = setup.gold or setup.train_reward
-        self._warm_start_id: str | None = None
+        self.keys = StageKeys(setup.cell, setup.roles.device.type)
 
     # --------------------------------------------------------------------------------- the mechanism
 
-    def _stage(self, kind: str, inputs: dict[str, Any], build: Callable[[Path, Meter], None]) -> Path:
+    def _stage(self, key: StageKey, build: Callable[[Path, Meter], None]) -> Path:
         """The folder of a stage; computed under a lock and a meter of its own where it is not there yet."""
-        versions = {"version": VERSION, "bakeoff": bakeoff.__version__}
-        text = json.dumps({"kind": kind, **versions, **inputs}, sort_keys=True, default=str)
-        stage_id = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        folder = self.store.stage(stage_id)
-        with self.store.lock("stage", stage_id):
+        folder = self.store.stage(key.id)
+        with self.store.lock("stage", key.id):
             if not folder.exists():
-                self.progress("stages", 0.0, kind.replace("-", " "))
-                partial = self.store.partial_stage(stage_id)
+                self.progress("stages", 0.0, key.label)
+                partial = self.store.partial_stage(key.id)
                 partial.mkdir(parents=True, exist_ok=True)
                 meter = Meter({"seconds": math.inf})
                 detach = meter.attach(self.setup.roles)
@@ -78,39 +71,23 @@ class Stages:
                     meter.stop()
                     detach()
                 ledger = {**meter.spent(), "roles": {name: asdict(role) for name, role in meter.roles.items()}}
-                record = {"id": stage_id, "kind": kind, "inputs": json.loads(text), "ledger": ledger}
+                record = {"id": key.id, "kind": key.kind, "label": key.label, "inputs": key.record, "ledger": ledger}
                 self.store.write_json(partial / "stage.json", record)
                 self.store.commit(partial)
-        record = self.store.read_json(folder / "stage.json")
-        self.shared.append({"stage": stage_id, "kind": kind, **record["ledger"]})
+        ledger = self.store.read_json(folder / "stage.json")["ledger"]
+        self.shared.append({"stage": key.id, "kind": key.kind, "label": key.label, **ledger})
         return folder
-
-    def _start(self) -> dict[str, Any]:
-        """What determines the policy's starting point and the rows, for a stage's id."""
-        cell, data = self.setup.cell, self.setup.data
-        task = registry.load("task", cell.task.name)
-        return {
-            "model": models.fingerprint(cell.model),
-            "precision": cell.model.precision,
-            "device": self.setup.roles.device.type,
-            # Files count by what is in them, which the data's fingerprint says, and not by where they lie.
-            "task": [cell.task.name, registry.source_hash(task), _without_paths(self.setup.task.settings)],
-            "data": data.fingerprint,
-            "warm_start": self._warm_start_id,
-        }
 
     # ------------------------------------------------------------------------------------ warm start
 
-    def warm_start(self, train: Callable[[Path, Meter], None]) -> None:
-        """Train the adapter by the warm start's algorithm, or load it; a frozen copy becomes the reference.
+    def warm_start(self, number: int, train: Callable[[Path, Meter], None]) -> None:
+        """Train the adapter by stage ``number`` of the warm start, or load it; a frozen copy becomes the reference.
 
         ``train`` trains the policy of this cell's setup within the given meter.
         """
         from safetensors.torch import load_file, save_file
 
-        cell, roles = self.setup.cell, self.setup.roles
-        if cell.warm_start is None:
-            return
+        roles = self.setup.roles
 
         def tensors() -> dict[str, Any]:
             return {str(index): p.data for index, p in enumerate(roles.parameters("policy"))}
@@ -119,20 +96,8 @@ class Stages:
             train(folder, meter)
             save_file({key: value.contiguous() for key, value in tensors().items()}, folder / "policy.safetensors")
 
-        algorithm = registry.load("algorithm", cell.warm_start.algorithm.name)
-        inputs = {
-            **self._start(),
-            "lora": cell.lora.model_dump(),
-            "algorithm": [
-                cell.warm_start.algorithm.model_dump(exclude={"label", "preset"}),
-                registry.source_hash(algorithm),
-            ],
-            "budget": cell.warm_start.budget.limits(),
-            "preparation": cell.preparation.model_dump(),
-            "seed": cell.seed,
-        }
-        folder = self._stage("warm-start", inputs, build)
-        self._warm_start_id = folder.name
+        folder = self._stage(self.keys.warm_start(number), build)
+        self.keys.warm_start_id = folder.name
         for key, value in load_file(folder / "policy.safetensors").items():
             tensors()[key].copy_(value)
         roles.add("reference", copy_of="policy")
@@ -145,9 +110,9 @@ class Stages:
         Ranked by the gold reward where the task has one, since they stand for what an annotator would choose.
         """
         spec = self.setup.cell.preparation
-        return self._ranked_samples("samples", self.setup.rows.train[: spec.prompts])
+        return self._ranked_samples(self.keys.samples(), self.setup.rows.train[: spec.prompts])
 
-    def _ranked_samples(self, kind: str, rows: Sequence[Tokenised]) -> pd.DataFrame:
+    def _ranked_samples(self, key: StageKey, rows: Sequence[Tokenised]) -> pd.DataFrame:
         import pandas as pd
 
         from bakeoff.evaluation import draw_samples
@@ -165,7 +130,7 @@ class Stages:
                 "policy",
                 rows,
                 setup.tokenizer,
-                seed=derive_seed(kind),
+                seed=derive_seed(key.kind),
                 samples=spec.samples,
                 max_new_tokens=setup.max_new_tokens,
                 batch=setup.cell.evaluation.batch,
@@ -174,8 +139,7 @@ class Stages:
             scored = score([by_id[name] for name in frame["prompt_id"]], frame["completion"].tolist())
             self.store.write_frame(folder / "samples.parquet", frame.assign(reward=scored))
 
-        inputs = {**self._start(), "prompts": len(rows), "samples": spec.samples}
-        return pd.read_parquet(self._stage(kind, inputs, build) / "samples.parquet")
+        return pd.read_parquet(self._stage(key, build) / "samples.parquet")
 
     @property
     def _ranked_by(self) -> str:
@@ -194,6 +158,12 @@ class Stages:
                 for row in self.setup.rows.train
             ]
         )
+
+    def text(self) -> datasets.Dataset:
+        """The task's texts, cut to the longest sequence in training."""
+        from datasets import Dataset
+
+        return Dataset.from_list(pieces(self.setup.rows.train, self.setup.max_tokens))
 
     def demonstrations(self) -> datasets.Dataset:
         """The task's completions; its chosen ones; or the best sample of each prompt."""
@@ -277,7 +247,7 @@ class Stages:
         own = rankings.of_pairs(rows)
         if own or self._annotator is None:
             return own
-        samples = self._ranked_samples("held-out-samples", rows)
+        samples = self._ranked_samples(self.keys.held_out_samples(), rows)
         self.shared.pop()  # measuring is nobody's training cost
         return rankings.of_samples(samples)
 
@@ -297,8 +267,7 @@ class Stages:
         from bakeoff.reward_model import CHECKED
 
         setup, spec = self.setup, self.setup.cell.preparation
-        own_pairs = "preferences" in setup.data.provides
-        if spec.reward == "task" and (setup.train_reward is not None or not own_pairs):
+        if not has_reward_model(setup.cell):
             return
         model = self.new_reward_model()
         learned_from = self._ranked("rankings", "{samples} samples of the start by {by}")
@@ -314,13 +283,7 @@ class Stages:
                 model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
 
-        inputs = {
-            **self._start(),
-            "lora": setup.cell.lora.model_dump(),
-            "reward_model": spec.reward_model.model_dump(),
-            "rankings": {} if own_pairs else spec.model_dump(include={"prompts", "samples", "min_gap"}),
-        }
-        model.load(self._stage("reward-model", inputs, build))
+        model.load(self._stage(self.keys.reward_model(), build))
         setup.train_reward = model.score
         facts, noise = model.facts, spec.reward_model.label_noise
         told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"
@@ -350,11 +313,6 @@ class Stages:
             )
             self.store.write_frame(folder / "samples.parquet", frame)
 
-        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": setup.cell.seed}
-        folder = self._stage("reference-samples", inputs, build)
+        folder = self._stage(self.keys.reference_samples(), build)
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
-
-
-def _without_paths(settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in settings.model_dump().items() if not isinstance(value, Path)}

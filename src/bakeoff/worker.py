@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import sys
@@ -100,11 +101,10 @@ class _Run:
         """All phases."""
         self.progress("stages", 0.0, "")
         self.meter.trained = self.algorithm.role
-        if self.algorithm.role == "policy":
-            self.stages.reward_model()
+        self.stages.reward_model()
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
-        if self.algorithm.role == "policy":
+        if self.algorithm.is_sampled():
             self.reference = self.stages.reference_samples()
         if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
             self.held_out = self.stages.held_out_rankings()
@@ -131,10 +131,13 @@ class _Run:
             rankings=self.stages.rankings() if "rankings" in needs else nothing,
             reward=self._reward if "reward" in needs else nothing,
             reward_model=self.stages.new_reward_model() if algorithm.role == "reward" else nothing,
+            text=self.stages.text() if "text" in needs else nothing,
+            schedule=self.cell.schedule,
             meter=meter,
             seed=seed,
             folder=folder,
             max_new_tokens=setup.max_new_tokens,
+            max_tokens=setup.max_tokens,
         )
 
     def _reward(self, prompts: Any, completions: list[str], **columns: Any) -> list[float]:
@@ -153,30 +156,31 @@ class _Run:
         return self._by_id
 
     def _warm_start(self) -> None:
-        """Train the policy by the warm start's algorithm within its own budget, or load what was trained."""
+        """The warm start's stages in order, each trained within a budget of its own, or loaded."""
         from bakeoff.budget import meter_for
+
+        for number, stage in enumerate(self.cell.warm_start):
+            algorithm: Algorithm = make("algorithm", stage.algorithm)
+            # Its data are stages of their own, with their own ledgers: made before its meter runs.
+            context = self._context(algorithm, meter_for(stage.budget), self.folder, self.cell.seed)
+            self.stages.warm_start(number, functools.partial(self._train_stage, algorithm, context))
+
+    def _train_stage(self, algorithm: Algorithm, context: TrainContext, folder: Path, meter: Meter) -> None:
+        """Train one stage of the warm start, counted by the stage's ``meter``."""
+        import torch
+
         from bakeoff.callbacks import CellCallback
 
-        if self.cell.warm_start is None:
-            return
-        algorithm: Algorithm = make("algorithm", self.cell.warm_start.algorithm)
-        # Its data are stages of their own, with their own ledgers: made before its meter runs.
-        context = self._context(algorithm, meter_for(self.cell.warm_start.budget), self.folder, self.cell.seed)
-
-        def train(folder: Path, meter: Meter) -> None:
-            meter.limits = context.meter.limits
-            context.meter, context.folder = meter, folder / "checkpoints"
-            context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
-            context.callbacks = [
-                CellCallback(
-                    context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict
-                )
-            ]
-            with _blaming("the warm start"):
-                algorithm.train(context)
-            self.setup.roles.tidy()
-
-        self.stages.warm_start(train)
+        meter.limits = context.meter.limits
+        context.meter, context.folder = meter, folder / "checkpoints"
+        context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
+        context.callbacks = [
+            CellCallback(context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict)
+        ]
+        torch.manual_seed(context.seed)
+        with _blaming("the warm start"):
+            algorithm.train(context)
+        self.setup.roles.tidy()
 
     def _train(self, context: TrainContext) -> None:
         import torch
@@ -234,7 +238,7 @@ class _Run:
         """Sample, score, evaluate, and keep the results beside the ledger's state."""
         import torch
 
-        from bakeoff.evaluation import evaluate
+        from bakeoff.evaluation import draw_policy, evaluate
 
         setup, spec = self.setup, self.cell.evaluation
         rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
@@ -243,7 +247,7 @@ class _Run:
             scores, stored = evaluate(
                 self.evaluators,
                 rows,
-                self._samples(rows),
+                draw_policy(setup, rows, self.evaluators) if self.algorithm.is_sampled() else None,
                 self.reference,
                 pairs=self._pairs(rows, fraction),
                 task=setup.task,
@@ -257,27 +261,6 @@ class _Run:
         frames = {"scores": scores} | ({} if stored is None else {"samples": stored})
         for name, frame in frames.items():
             self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
-
-    def _samples(self, rows: Sequence[Tokenised]) -> pd.DataFrame | None:
-        """The policy's completions, with log-probabilities where an evaluator needs them; None of a reward model."""
-        from bakeoff.evaluation import add_logps, draw_samples
-
-        setup, spec = self.setup, self.cell.evaluation
-        if self.algorithm.role != "policy":
-            return None
-        samples = draw_samples(
-            setup.roles,
-            "policy",
-            rows,
-            setup.tokenizer,
-            seed=self.cell.seed,
-            samples=spec.samples,
-            max_new_tokens=setup.max_new_tokens,
-            batch=spec.batch,
-        )
-        if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
-            samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
-        return samples
 
     def _pairs(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame | None:
         """The reward model's rewards on held-out pairs; one that only serves a policy does not change on the way."""
@@ -332,7 +315,7 @@ class _Run:
     def _write_results(self) -> None:
         import pandas as pd
 
-        for name in ("scores", "samples") if self.algorithm.role == "policy" else ("scores",):
+        for name in ("scores", "samples") if self.algorithm.is_sampled() else ("scores",):
             parts = [
                 pd.read_parquet(self.folder / "probes" / f"{number}.{name}.parquet")
                 for number in range(1, len(self.probes) + 1)
