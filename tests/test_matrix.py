@@ -445,7 +445,7 @@ def test_every_shared_field_reaches_the_cell():
 def test_golden_id(write, monkeypatch):
     """An id never changes by accident: this one was computed when schema version 2 was fixed."""
     monkeypatch.setattr(identity.bakeoff, "__version__", "0.1.0")
-    assert ids(write(), fingerprints={"model": "abc"})[2] == "7dc2d242f0897452"
+    assert ids(write(), fingerprints={"model": "abc"})[2] == "28edbd066ec1c846"
 
 
 @pytest.mark.parametrize(
@@ -547,3 +547,51 @@ def test_data_counts_by_content_and_model_by_fingerprint(write, tmp_path):
 def test_yaml_is_plain(write):
     """The written matrix holds no Python tags, so that any YAML reader takes it."""
     assert yaml.safe_load(matrix.to_yaml(matrix.load(write()).spec))["seeds"] == [0, 1]
+
+
+# ------------------------------------------------------------------- an entry's own preparation
+
+OWN = """
+models: [{hub: org/tiny}]
+tasks: [easy]
+budgets: [{name: small, steps: 5}]
+algorithms:
+  - sft
+  - {name: sft, label: few, preparation: {reward: model, reward_model: {comparisons: 10}}}
+seeds: 1
+preparation: {prompts: 32, reward_model: {loss: hinge, label_noise: 0.2}}
+"""
+
+
+def test_an_entrys_preparation_goes_over_the_sections(write):
+    """Key by key, into the reward model's settings too; the other rows and the algorithm's settings stay."""
+    plain, own = matrix.load(write(OWN)).cells()
+    assert plain.preparation.reward == "task"
+    assert plain.preparation.reward_model.comparisons is None
+    assert (own.preparation.prompts, own.preparation.reward) == (32, "model")
+    assert own.preparation.reward_model.comparisons == 10
+    assert own.preparation.reward_model.loss == "hinge"
+    assert own.preparation.reward_model.label_noise == 0.2
+    assert plain.algorithm.settings == own.algorithm.settings
+    assert matrix.cell_id(plain, fingerprints={}) != matrix.cell_id(own, fingerprints={})
+
+
+def test_an_entrys_preparation_is_written_back(write):
+    """A spec with one is read back equal."""
+    spec = matrix.load(write(OWN)).spec
+    assert matrix.load(write(matrix.to_yaml(spec), "again.yaml")).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("reward_model: {comparisons: 0}", r"algorithms\[1\]\.preparation\.reward_model\.comparisons.*greater than"),
+        ("reward_model: {losss: hinge}", r"unknown key 'losss'"),
+        ("rewards: model", r"unknown key 'rewards'.*Did you mean 'reward'"),
+    ],
+)
+def test_an_entrys_preparation_is_checked(wrong, told, write):
+    """A wrong key or value is told at its own line."""
+    text = OWN.replace("reward: model, reward_model: {comparisons: 10}", wrong)
+    with pytest.raises(MatrixError, match=rf"mine\.yaml:7.*{told}"):
+        matrix.load(write(text))

@@ -308,14 +308,14 @@ class EvalContext:
     """The reward that training optimised: the task's own or a reward model's."""
     gold: Score | None
     """The gold reward, where the task has one."""
+    judge: Judge | None = None
+    """The matrix's judge, for evaluators that compare completions."""
     pairs: pd.DataFrame | None = None
     """With the need "pairs", and where the cell has a reward model: its rewards on held-out pairs, one row a pair, with
     columns ``prompt_id, sample`` (the number of the pair within its prompt)``, chosen_reward, rejected_reward,
     chosen_tokens, rejected_tokens, logit, logit_again``. ``logit`` is the difference of the rewards before they were
     normalised, the log-odds that a Bradley-Terry model gives the label; ``logit_again`` should be the same: it is from
     a second scoring, in other batches and with the sides swapped."""
-    judge: Judge | None = None
-    """The matrix's judge, for evaluators that compare completions."""
 
 
 Need = Literal["samples", "logprobs", "reference_samples", "pairs"]

@@ -56,7 +56,7 @@ def asked_for(rankings: Rankings, settings: RewardModelSettings) -> Rankings:
     Which ones is drawn ranking by ranking from a fixed seed, so that a longer list flips the same of a shorter one.
     Raises ``Incompatible`` when there are too few.
     """
-    wanted = settings.comparisons
+    wanted, rankings = settings.comparisons, list(rankings)  # a slice of a datasets.Dataset is a dict of columns
     if wanted is not None and len(rankings) < wanted:
         raise Incompatible(
             f"a reward model is to learn from {wanted} comparisons, but there are {len(rankings)}.",
