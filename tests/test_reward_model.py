@@ -167,7 +167,7 @@ toy, folder, precision, rows = sys.argv[1:]
 spec = ModelSpec(label="toy", folder=Path(toy), precision=precision)
 base = models.add_lora(models.load_base(spec), LoraSpec(r=4, alpha=8), seed=9, dtype=models.compute_dtype(spec))
 model = RewardModel(RoleModel(base), models.load_tokenizer(spec), max_new_tokens=8)
-model.load(Path(folder))
+model.restore(Path(folder))
 print(json.dumps([model.rewards(*json.loads(rows)), model.facts]))
 """
 
@@ -215,6 +215,6 @@ def test_a_reward_model_that_does_not_fit_is_refused(broken, make_model, tokeniz
     base = models.add_lora(models.load_base(spec), LoraSpec(r=rank, alpha=8), seed=0, dtype=torch.float32)
     other = RewardModel(RoleModel(base), tokenizer, max_new_tokens=8)
     with pytest.raises(StoreError, match="does not fit" if broken == "lora" else "holds no reward model"):
-        other.load(tmp_path)
+        other.restore(tmp_path)
     with pytest.raises(RoleError, match="newly initialised"):
         other.rewards([[3]], [[4]])

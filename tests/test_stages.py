@@ -204,7 +204,7 @@ def test_held_out_pairs_are_samples_that_nobody_pays_for(toy_cell, stages_of):
 
 def test_a_policy_row_shows_its_reward_model(toy_cell, run_cell):
     """Proxy and gold since the start, and the reward model on held-out pairs, at the end of a whole cell."""
-    evaluators = tuple(PluginSpec(name=name, label=name) for name in ("reward", "over_optimisation", "reward_model"))
+    evaluators = tuple(PluginSpec(name=name, label=name) for name in ("reward", "over_optimisation", "pair_accuracy"))
     cell = noisy(toy_cell, comparisons=12).model_copy(update={"evaluators": evaluators})
     scores = pd.read_parquet(run_cell(cell) / "scores.parquet")
     assert {"train_reward", "proxy_gain", "gold_gain", "pair_accuracy"} <= set(scores["metric"])

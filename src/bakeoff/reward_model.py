@@ -188,7 +188,7 @@ class RewardModel:
         save_file(dict(self.roles.heads["reward"].state_dict()), folder / "head.safetensors")
         (folder / "reward_model.json").write_text(json.dumps(self.facts, indent=1))
 
-    def load(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> None:
         """What ``save`` wrote, into this base. Raises ``StoreError`` when a tensor is missing or of another shape."""
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
         from safetensors.torch import load_file

@@ -283,7 +283,7 @@ class Stages:
                 model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
 
-        model.load(self._stage(self.keys.reward_model(), build))
+        model.restore(self._stage(self.keys.reward_model(), build))
         setup.train_reward = model.score
         facts, noise = model.facts, spec.reward_model.label_noise
         told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"

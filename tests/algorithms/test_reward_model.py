@@ -12,7 +12,7 @@ from bakeoff.roles import RoleModel
 from bakeoff.setup import load
 from bakeoff.spec import EvaluationSpec, PluginSpec, PreparationSpec, RewardModelSettings
 
-EVALUATORS = tuple(PluginSpec(name=name, label=name) for name in ("reward", "kl", "reward_model"))
+EVALUATORS = tuple(PluginSpec(name=name, label=name) for name in ("reward", "kl", "pair_accuracy"))
 SETTINGS = {"learning_rate": 5e-3, "batch": 8}
 
 
@@ -55,7 +55,7 @@ def test_what_a_row_leaves_scores_in_another_cell(row, run_cell, tokenizer):
     folder = run_cell(cell)
     setup = load(cell)
     model = RewardModel(setup.roles, setup.tokenizer, max_new_tokens=8)
-    model.load(folder / "adapter")
+    model.restore(folder / "adapter")
     rewards = model.rewards([[3, 4]] * 2, [tokenizer("eeee")["input_ids"], tokenizer("zzzz")["input_ids"]])
     assert rewards[0] > rewards[1]
     assert model.facts["raw_std"] > 0

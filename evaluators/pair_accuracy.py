@@ -18,7 +18,7 @@ BINS = 10
 """Of the confidence, from 0.5 to 1, equally wide."""
 
 
-class RewardModel(Evaluator):
+class PairAccuracy(Evaluator):
     title = "Reward model on held-out pairs"
     needs = frozenset({"pairs"})
     metrics = (

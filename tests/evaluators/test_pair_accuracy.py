@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from bakeoff.evaluators.reward_model import RewardModel, calibration_gaps
+from bakeoff.evaluators.pair_accuracy import PairAccuracy, calibration_gaps
 
 
 def odds(probability):
@@ -31,8 +31,8 @@ def scored(make_context):
                 "logit_again": logit if again is None else again,
             }
         )
-        frame = RewardModel().score(replace(make_context([]), pairs=pairs))
-        assert set(frame["metric"]) <= {metric.name for metric in RewardModel.metrics}
+        frame = PairAccuracy().score(replace(make_context([]), pairs=pairs))
+        assert set(frame["metric"]) <= {metric.name for metric in PairAccuracy.metrics}
         return {name: rows["value"].tolist() for name, rows in frame.groupby("metric")}
 
     return score
