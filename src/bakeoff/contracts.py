@@ -136,7 +136,7 @@ class TrainContext:
     text: datasets.Dataset = None  # type: ignore[assignment]
     """Columns ``id, input_ids``: pieces of at most ``max_tokens`` tokens, none of more than one text; each text's
     last piece ends with EOS."""
-    schedule: ScheduleSpec = ScheduleSpec()
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     callbacks: list[TrainerCallback] = field(default_factory=list)
     """Hand them to any ``transformers.Trainer``: they stop at the budget, schedule the
     learning rate by the fraction spent, log, probe and report progress."""

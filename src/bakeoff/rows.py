@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from bakeoff.contracts import Row, TaskData, TaskSettings
-from bakeoff.errors import DataError
+from bakeoff.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -151,6 +151,18 @@ def _continuation(
     else:
         ids = list(tokenizer(rest, add_special_tokens=False)["input_ids"])
     return _ended(ids, tokenizer)
+
+
+def blank_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands for a hidden one: the mask token; without one "_", as LLM2Vec has it
+    (arXiv:2404.05961); else the unknown token. Raises ``ModelError`` where there is none of the three."""
+    for found in (tokenizer.mask_token_id, tokenizer.get_vocab().get("_"), tokenizer.unk_token_id):
+        if found is not None:
+            return int(found)  # type: ignore[arg-type]
+    raise ModelError(
+        "the model's tokenizer has no mask token, no token '_' and no unknown token to blank out others with.",
+        fix="Choose another model for algorithms and evaluators that hide tokens.",
+    )
 
 
 def _ended(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
