@@ -119,8 +119,8 @@ def blocks(texts: Iterable[Sequence[int]], length: int) -> list[list[int]]:
     One shorter block when there are not enough tokens for a full one.
     """
     tokens = list(itertools.chain.from_iterable(texts))
-    length = min(length, len(tokens))
-    return [tokens[start : start + length] for start in range(0, len(tokens) - length + 1, max(1, length))]
+    full = [tokens[start : start + length] for start in range(0, len(tokens) - length + 1, length)]
+    return full or ([tokens] if tokens else [])
 
 
 def _render(messages: Any, tokenizer: PreTrainedTokenizerBase, *, open_turn: bool) -> str:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from bakeoff.algorithms.corruption import corrupt, span_mask
 
 from bakeoff import registry
-from bakeoff.algorithms.corruption import corrupt, span_mask
 
 
 def test_the_loss_is_on_the_gaps_alone(make_roles, make_context):
