@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from bakeoff.budget import Meter
+    from bakeoff.modelview import ModelView
     from bakeoff.roles import RoleModel
 
 Row = Mapping[str, Any]
@@ -260,6 +261,11 @@ Verdict = Literal["a", "b", "tie", "invalid"]
 Score = Callable[[Sequence[Row], Sequence[str]], list[float]]
 
 
+Need = Literal["samples", "logprobs", "reference_samples", "model"]
+SAMPLED: frozenset[Need] = frozenset({"samples", "logprobs", "reference_samples"})
+"""What there is only where the policy is sampled."""
+
+
 class Judge(ABC):
     """Says which of two completions of a prompt is better."""
 
@@ -297,15 +303,20 @@ class EvalContext:
     """The gold reward, where the task has one."""
     judge: Judge | None = None
     """The matrix's judge, for evaluators that compare completions."""
+    model: ModelView | None = None
+    """The trained policy, to be asked and not changed; only for evaluators that need "model"."""
 
 
 class Evaluator(ABC):
-    """Scores samples. Declares its metrics and what it needs; never sees a training row."""
+    """Scores samples, or the policy itself ("model"). Declares its metrics and what it needs.
+
+    Never sees a training row. A policy that attends to both sides is scored by evaluators that need "model" alone.
+    """
 
     title: ClassVar[str]
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
     metrics: ClassVar[tuple[Metric, ...]]
-    needs: ClassVar[frozenset[Literal["samples", "logprobs", "reference_samples"]]] = frozenset({"samples"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"samples"})
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

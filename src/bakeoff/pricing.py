@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bakeoff import models, registry
+from bakeoff.contracts import SAMPLED
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
@@ -45,6 +46,14 @@ def incompatible(cell: CellSpec) -> str | None:
                 f"{name} trains on {', '.join(sorted(missing))}, which task '{cell.task.label}' neither has nor "
                 f"yields (it has {', '.join(sorted(data.provides))})"
             )
+    evaluators = [registry.load("evaluator", spec.name) for spec in cell.evaluators]
+    if registry.load("algorithm", cell.algorithm.name).bidirectional and all(
+        each.needs & SAMPLED for each in evaluators
+    ):
+        return (
+            f"{cell.algorithm.name} attends to both sides and is never sampled, but every evaluator needs samples: "
+            "add one that needs the model alone, such as masked_accuracy or retrieval"
+        )
     return None
 
 

@@ -96,8 +96,13 @@ def tokenise_row(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenised:
         if name in row:
             rest = _reply(prompt, row[name], text, tokenizer) if is_chat else row[name]
             completions[name] = _continuation(text, prompt_ids, rest, tokenizer, is_chat and has_bos)
-    text_ids = _ended(tokenizer(row["text"])["input_ids"], tokenizer) if isinstance(row.get("text"), str) else []
+    text_ids = encode_text(row["text"], tokenizer) if isinstance(row.get("text"), str) else []
     return Tokenised(row, text, prompt_ids, completions, text_ids)
+
+
+def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The whole text with EOS."""
+    return _ended(list(tokenizer(text)["input_ids"]), tokenizer)
 
 
 def pieces(rows: Sequence[Tokenised], length: int) -> list[dict[str, Any]]:

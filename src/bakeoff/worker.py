@@ -8,13 +8,13 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import models, registry
-from bakeoff.contracts import Algorithm, TrainContext
+from bakeoff.contracts import SAMPLED, Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
@@ -89,6 +89,9 @@ class _Run:
         self.folder = store.partial(cell_id)
         self.algorithm: Algorithm = make("algorithm", cell.algorithm)
         self.evaluators = [make("evaluator", spec) for spec in cell.evaluators]
+        self.measuring = [
+            each for each in self.evaluators if not (self.algorithm.bidirectional and each.needs & SAMPLED)
+        ]
         self.judge = make("judge", cell.judge)
         self.stages: Stages = Stages(setup, store, progress)
         self.meter: Meter = meter_for(cell.budget)
@@ -97,11 +100,13 @@ class _Run:
 
     def run(self) -> None:
         """All phases."""
+        from bakeoff.evaluation import no_samples
+
         self.progress("stages", 0.0, "")
         self.stages.reward_model()
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
-        self.reference = self.stages.reference_samples()
+        self.reference = no_samples() if self.algorithm.bidirectional else self.stages.reference_samples()
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
@@ -230,26 +235,23 @@ class _Run:
         """Sample, score, evaluate, and keep the results beside the ledger's state."""
         import torch
 
-        from bakeoff.evaluation import add_logps, draw_samples, evaluate
+        from bakeoff.evaluation import evaluate, no_samples
+        from bakeoff.modelview import ModelView
 
         setup, spec = self.setup, self.cell.evaluation
         rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
+        model = ModelView(
+            setup.roles,
+            setup.tokenizer,
+            bidirectional=self.algorithm.bidirectional,
+            max_tokens=setup.max_tokens,
+            batch=spec.batch,
+        )
         training = setup.roles.model.training
         with torch.no_grad():
-            samples = draw_samples(
-                setup.roles,
-                "policy",
-                rows,
-                setup.tokenizer,
-                seed=self.cell.seed,
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=spec.batch,
-            )
-            if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
-                samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+            samples = no_samples() if self.algorithm.bidirectional else self._sample(rows)
             scores, stored = evaluate(
-                self.evaluators,
+                self.measuring,
                 rows,
                 samples,
                 self.reference,
@@ -257,12 +259,23 @@ class _Run:
                 train_reward=setup.train_reward,
                 gold=setup.gold,
                 judge=self.judge,
+                model=model,
                 fraction=fraction,
             )
         setup.roles.model.train(training)
         self.probes.append({"fraction": fraction, **self.meter.spent()})
         for name, frame in (("scores", scores), ("samples", stored)):
             self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
+
+    def _sample(self, rows: Sequence[Tokenised]) -> pd.DataFrame:
+        """Samples of the policy, with log-probabilities where an evaluator needs them."""
+        from bakeoff.evaluation import add_logps
+
+        setup, spec = self.setup, self.cell.evaluation
+        samples = setup.draw_samples("policy", rows, seed=self.cell.seed, samples=spec.samples)
+        if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
+            samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+        return samples
 
     # ---------------------------------------------------------------------------------------- writing
 
@@ -287,6 +300,7 @@ class _Run:
             "paper": variant.paper,
             "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
+            "bidirectional": self.algorithm.bidirectional,
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),

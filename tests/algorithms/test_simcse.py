@@ -11,7 +11,7 @@ from bakeoff.errors import ModelError
 
 
 def test_the_loss_by_hand():
-    """Orthogonal texts at temperature 0.5: similarity 2 with oneself and 0 with the other, log(1 + e^-2); scale is free."""
+    """Orthogonal texts at temperature 0.5: similarity 2 with oneself, 0 with the other. Length is free."""
     rows = torch.tensor([[3.0, 0.0], [0.0, 0.1]])
     assert info_nce(rows, 5 * rows, 0.5).item() == pytest.approx(math.log(1 + math.exp(-2)))
     assert info_nce(rows, rows.flip(0), 0.5).item() == pytest.approx(math.log(1 + math.exp(2)))
