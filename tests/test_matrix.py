@@ -544,6 +544,22 @@ def test_data_counts_by_content_and_model_by_fingerprint(write, tmp_path):
     assert not set(here) & set(edited)
 
 
+def test_a_folder_of_data_counts_by_its_files(write, tmp_path):
+    """Moving it changes no id; another name, a further file or an edit does."""
+    text = BASE.replace("[easy]", "[{name: rows, train: texts}]")
+    contents = {"here": {"a.txt": "x"}, "there": {"a.txt": "x"}, "named": {"b.txt": "x"}, "edited": {"a.txt": "y"}}
+    contents["more"] = {"a.txt": "x", "sub/b.txt": "x"}
+    found = {}
+    for folder, files in contents.items():
+        for name, content in files.items():
+            path = tmp_path / folder / "texts" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        found[folder] = tuple(ids(write(text, f"{folder}/mine.yaml")))
+    assert found["here"] == found["there"]
+    assert len(set(found.values())) == 4
+
+
 def test_yaml_is_plain(write):
     """The written matrix holds no Python tags, so that any YAML reader takes it."""
     assert yaml.safe_load(matrix.to_yaml(matrix.load(write()).spec))["seeds"] == [0, 1]

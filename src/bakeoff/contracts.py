@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from bakeoff.budget import Meter
+    from bakeoff.modelview import ModelView
     from bakeoff.reward_model import RewardModel
     from bakeoff.roles import RoleModel
 
@@ -149,7 +150,7 @@ class TrainContext:
     text: datasets.Dataset = None  # type: ignore[assignment]
     """Columns ``id, input_ids``: pieces of at most ``max_tokens`` tokens, none of more than one text; each text's
     last piece ends with EOS."""
-    schedule: ScheduleSpec = ScheduleSpec()
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     callbacks: list[TrainerCallback] = field(default_factory=list)
     """Hand them to any ``transformers.Trainer``: they stop at the budget, schedule the
     learning rate by the fraction spent, log, probe and report progress."""
@@ -273,6 +274,11 @@ Verdict = Literal["a", "b", "tie", "invalid"]
 Score = Callable[[Sequence[Row], Sequence[str]], list[float]]
 
 
+Need = Literal["samples", "logprobs", "reference_samples", "model", "pairs"]
+SAMPLED: frozenset[Need] = frozenset({"samples", "logprobs", "reference_samples"})
+"""What there is only where the policy is sampled."""
+
+
 class Judge(ABC):
     """Says which of two completions of a prompt is better."""
 
@@ -310,6 +316,8 @@ class EvalContext:
     """The gold reward, where the task has one."""
     judge: Judge | None = None
     """The matrix's judge, for evaluators that compare completions."""
+    model: ModelView | None = None
+    """The trained policy, to be asked and not changed; only for evaluators that need "model"."""
     pairs: pd.DataFrame | None = None
     """With the need "pairs", and where the cell has a reward model: its rewards on held-out pairs, one row a pair, with
     columns ``prompt_id, sample`` (the number of the pair within its prompt)``, chosen_reward, rejected_reward,
@@ -318,11 +326,11 @@ class EvalContext:
     a second scoring, in other batches and with the sides swapped."""
 
 
-Need = Literal["samples", "logprobs", "reference_samples", "pairs"]
-
-
 class Evaluator(ABC):
-    """Scores samples. Declares its metrics and what it needs; never sees a training row."""
+    """Scores samples, or the policy itself ("model"). Declares its metrics and what it needs.
+
+    Never sees a training row. A policy that attends to both sides is scored by evaluators that need "model" alone.
+    """
 
     title: ClassVar[str]
     Settings: ClassVar[type[PluginSettings]] = PluginSettings

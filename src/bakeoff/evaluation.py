@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bakeoff.contracts import EvalContext, Evaluator, Judge, Need, Score, Task
+from bakeoff.contracts import EvalContext, Evaluator, Judge, Score, Task
 from bakeoff.errors import PluginFailure
 from bakeoff.rollout import Sequences, end_ids, sample, score, uniforms
 from bakeoff.rows import Tokenised
@@ -16,10 +17,11 @@ from bakeoff.seeds import derive_seed
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from bakeoff.modelview import ModelView
     from bakeoff.roles import Role, RoleModel
-    from bakeoff.setup import Setup
 
 STORED = ["prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
+SCORED = ["prompt_id", "sample", "metric", "value"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
 
 
@@ -65,6 +67,11 @@ def draw_samples(
     return pd.DataFrame.from_records(records)
 
 
+def no_samples() -> pd.DataFrame:
+    """What there is of a policy that is not sampled."""
+    return pd.DataFrame(columns=[name for name in STORED if name != "fraction"])
+
+
 def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) -> pd.DataFrame:
     """Score the samples under policy and reference; adds the ``token_*`` lists of ``EvalContext.samples``."""
     columns: dict[str, Any] = {name: [] for name in SUMS.values()}
@@ -80,64 +87,39 @@ def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) ->
     return frame.assign(**columns)
 
 
-def draw_policy(setup: Setup, rows: Sequence[Tokenised], evaluators: Sequence[Evaluator]) -> pd.DataFrame:
-    """The policy's samples of held-out rows, scored token by token where one of the evaluators needs that."""
-    spec, pad = setup.cell.evaluation, setup.tokenizer.pad_token_id
-    samples = draw_samples(
-        setup.roles,
-        "policy",
-        rows,
-        setup.tokenizer,
-        seed=setup.cell.seed,
-        samples=spec.samples,
-        max_new_tokens=setup.max_new_tokens,
-        batch=spec.batch,
-    )
-    if any("logprobs" in evaluator.needs for evaluator in evaluators):
-        samples = add_logps(samples, setup.roles, pad=pad, batch=spec.batch)
-    return samples
-
-
 def evaluate(
     evaluators: Sequence[Evaluator],
     rows: Sequence[Tokenised],
-    samples: pd.DataFrame | None,
-    reference_samples: pd.DataFrame | None,
+    samples: pd.DataFrame,
+    reference_samples: pd.DataFrame,
     *,
-    pairs: pd.DataFrame | None = None,
     task: Task,
     train_reward: Score | None,
     gold: Score | None,
     judge: Judge,
+    model: ModelView,
     fraction: float,
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """All evaluators whose needs are there. Returns ``scores`` and ``samples`` as the store keeps them.
+    pairs: pd.DataFrame | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
 
-    ``samples`` are None where no policy was trained, ``pairs`` where there is no reward model to measure.
     A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
     """
     known = {row.row["id"] for row in rows}
-    has: set[Need] = {"pairs"} if pairs is not None else set()
-    if samples is not None and reference_samples is not None:
-        has |= {"samples", "logprobs", "reference_samples"}
-        reference_samples = reference_samples[reference_samples["prompt_id"].isin(known)]
     context = EvalContext(
         rows=[row.row for row in rows],
-        samples=samples if samples is not None else pd.DataFrame(),
-        reference_samples=reference_samples if reference_samples is not None else pd.DataFrame(),
+        samples=samples,
+        reference_samples=reference_samples[reference_samples["prompt_id"].isin(known)],
         task=task,
         train_reward=train_reward,
         gold=gold,
-        pairs=pairs,
         judge=judge,
+        pairs=pairs,
     )
-    # The columns and their types, where nobody has anything to measure.
-    frames = [pd.DataFrame({"prompt_id": [""], "sample": [0], "metric": [""], "value": [0.0]}).iloc[:0]]
+    frames = []
     for evaluator in evaluators:
-        if not evaluator.needs <= has:
-            continue
         try:
-            frame = evaluator.score(context)
+            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)
         except Exception as error:
             raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
         finite = frame["value"].astype(float).abs().lt(float("inf"))
@@ -146,11 +128,10 @@ def evaluate(
             raise PluginFailure(
                 f"evaluator {type(evaluator).__name__} gave {(~finite).sum()} numbers that are not finite ({metrics})"
             )
-        frames.append(frame[["prompt_id", "sample", "metric", "value"]])
+        frames.append(frame[SCORED])
+    frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=SCORED)]
     scores = pd.concat(frames, ignore_index=True)
     scores.insert(2, "fraction", fraction)
-    if samples is None:
-        return scores, None
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns
     }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def layer_groups(roles: RoleModel, learning_rate: float, decay: float) -> list[dict[str, Any]]:
-    """Parameter groups of the policy, the top layer's first: its rate is ``learning_rate``, ``decay`` times that below."""
+    """The policy's parameter groups: the top layer at ``learning_rate``, each one below at ``decay`` times that."""
     if decay == 1.0:
         return [{"params": roles.parameters("policy")}]
     groups: dict[int, list[Any]] = {layer: [] for layer in reversed(range(roles.layers))}

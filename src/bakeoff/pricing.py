@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bakeoff import models, registry
+from bakeoff.contracts import SAMPLED
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
@@ -47,10 +48,16 @@ def incompatible(cell: CellSpec) -> str | None:
                 f"{name} trains on {', '.join(sorted(missing))}, which task '{cell.task.label}' neither has nor "
                 f"yields (it has {', '.join(sorted(data.provides))})"
             )
-    if algorithm.role == "reward" and not any(_measures_pairs(spec.name) for spec in cell.evaluators):
+    needs = [registry.load("evaluator", spec.name).needs for spec in cell.evaluators]
+    if algorithm.role == "reward" and not any("pairs" in need for need in needs):
         return (
             f"{cell.algorithm.name} trains a reward model, which none of the evaluators measures "
-            f"({', '.join(spec.name for spec in cell.evaluators)}): name one that needs pairs"
+            f"({', '.join(spec.name for spec in cell.evaluators)}): add one that needs pairs"
+        )
+    if algorithm.bidirectional and all(need & SAMPLED for need in needs):
+        return (
+            f"{cell.algorithm.name} attends to both sides and is never sampled, but every evaluator needs samples: "
+            "add one that needs the model alone, such as masked_accuracy or retrieval"
         )
     if has_reward_model(cell):
         if "preferences" not in has:
@@ -59,10 +66,6 @@ def incompatible(cell: CellSpec) -> str | None:
         if wanted > there:
             return f"its reward model is to learn from {wanted} comparisons, but at most {there} prompts are ranked"
     return None
-
-
-def _measures_pairs(evaluator: str) -> bool:
-    return "pairs" in registry.load("evaluator", evaluator).needs
 
 
 def _prompts_ranked(cell: CellSpec) -> int:

@@ -135,7 +135,7 @@ class RoleModel:
         return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
 
     def layered_parameters(self, role: Role) -> list[tuple[int, nn.Parameter]]:
-        """The adapter's parameters, each with its layer of the transformer; what is outside of them counts as the top."""
+        """The adapter's parameters, each with its layer of the transformer; what is in none counts as the top one's."""
         marker = f".{ADAPTERS[role]}."
         return [
             (int(match[1]) if (match := LAYER.search(name)) else self.layers - 1, parameter)

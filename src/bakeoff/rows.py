@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from bakeoff.contracts import Row, TaskData, TaskSettings
-from bakeoff.errors import DataError
+from bakeoff.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -96,8 +96,13 @@ def tokenise_row(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenised:
         if name in row:
             rest = _reply(prompt, row[name], text, tokenizer) if is_chat else row[name]
             completions[name] = _continuation(text, prompt_ids, rest, tokenizer, is_chat and has_bos)
-    text_ids = _ended(tokenizer(row["text"])["input_ids"], tokenizer) if isinstance(row.get("text"), str) else []
+    text_ids = encode_text(row["text"], tokenizer) if isinstance(row.get("text"), str) else []
     return Tokenised(row, text, prompt_ids, completions, text_ids)
+
+
+def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The whole text with EOS."""
+    return _ended(list(tokenizer(text)["input_ids"]), tokenizer)
 
 
 def pieces(rows: Sequence[Tokenised], length: int) -> list[dict[str, Any]]:
@@ -119,8 +124,8 @@ def blocks(texts: Iterable[Sequence[int]], length: int) -> list[list[int]]:
     One shorter block when there are not enough tokens for a full one.
     """
     tokens = list(itertools.chain.from_iterable(texts))
-    length = min(length, len(tokens))
-    return [tokens[start : start + length] for start in range(0, len(tokens) - length + 1, max(1, length))]
+    full = [tokens[start : start + length] for start in range(0, len(tokens) - length + 1, length)]
+    return full or ([tokens] if tokens else [])
 
 
 def _render(messages: Any, tokenizer: PreTrainedTokenizerBase, *, open_turn: bool) -> str:
@@ -151,6 +156,18 @@ def _continuation(
     else:
         ids = list(tokenizer(rest, add_special_tokens=False)["input_ids"])
     return _ended(ids, tokenizer)
+
+
+def blank_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands for a hidden one: the mask token; without one "_", as LLM2Vec has it
+    (arXiv:2404.05961); else the unknown token. Raises ``ModelError`` where there is none of the three."""
+    for found in (tokenizer.mask_token_id, tokenizer.get_vocab().get("_"), tokenizer.unk_token_id):
+        if found is not None:
+            return int(found)  # type: ignore[arg-type]
+    raise ModelError(
+        "the model's tokenizer has no mask token, no token '_' and no unknown token to blank out others with.",
+        fix="Choose another model for algorithms and evaluators that hide tokens.",
+    )
 
 
 def _ended(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -17,10 +17,11 @@ from bakeoff.seeds import derive_seed
 from bakeoff.spec import CellSpec, PluginSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from bakeoff.roles import RoleModel
+    from bakeoff.roles import Role, RoleModel
 
 
 @dataclass
@@ -50,6 +51,13 @@ class Setup:
     def max_tokens(self) -> int:
         """The longest sequence in training."""
         return longest(self.task)
+
+    def draw_samples(self, role: Role, rows: Any, *, seed: int, samples: int) -> pd.DataFrame:
+        """``evaluation.draw_samples`` as this cell samples."""
+        from bakeoff.evaluation import draw_samples
+
+        limits = {"max_new_tokens": self.max_new_tokens, "batch": self.cell.evaluation.batch}
+        return draw_samples(self.roles, role, rows, self.tokenizer, seed=seed, samples=samples, **limits)
 
 
 def make(kind: Any, spec: PluginSpec) -> Any:

@@ -115,8 +115,6 @@ class Stages:
     def _ranked_samples(self, key: StageKey, rows: Sequence[Tokenised]) -> pd.DataFrame:
         import pandas as pd
 
-        from bakeoff.evaluation import draw_samples
-
         setup, spec, score = self.setup, self.setup.cell.preparation, self._annotator
         if score is None:
             raise Incompatible(
@@ -125,16 +123,7 @@ class Stages:
             )
 
         def build(folder: Path, meter: Meter) -> None:
-            frame = draw_samples(
-                setup.roles,
-                "policy",
-                rows,
-                setup.tokenizer,
-                seed=derive_seed(key.kind),
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=setup.cell.evaluation.batch,
-            )
+            frame = setup.draw_samples("policy", rows, seed=derive_seed(key.kind), samples=spec.samples)
             by_id = {row.row["id"]: row.row for row in rows}
             scored = score([by_id[name] for name in frame["prompt_id"]], frame["completion"].tolist())
             self.store.write_frame(folder / "samples.parquet", frame.assign(reward=scored))
@@ -296,21 +285,11 @@ class Stages:
         """Samples of the start on the evaluation prompts, with this seed's draws: what win rates are against."""
         import pandas as pd
 
-        from bakeoff.evaluation import draw_samples
-
-        setup, spec = self.setup, self.setup.cell.evaluation
+        setup = self.setup
 
         def build(folder: Path, meter: Meter) -> None:
-            frame = draw_samples(
-                setup.roles,
-                "reference",
-                setup.evaluation_rows,
-                setup.tokenizer,
-                seed=setup.cell.seed,
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=spec.batch,
-            )
+            seed, samples = setup.cell.seed, setup.cell.evaluation.samples
+            frame = setup.draw_samples("reference", setup.evaluation_rows, seed=seed, samples=samples)
             self.store.write_frame(folder / "samples.parquet", frame)
 
         folder = self._stage(self.keys.reference_samples(), build)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import models, registry
-from bakeoff.contracts import Algorithm, TrainContext
+from bakeoff.contracts import SAMPLED, Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
@@ -94,18 +94,19 @@ class _Run:
         self.stages: Stages = Stages(setup, store, progress)
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
-        self.reference: pd.DataFrame | None = None
+        self.reference: pd.DataFrame
         self.held_out: Rankings = ()
 
     def run(self) -> None:
         """All phases."""
+        from bakeoff.evaluation import no_samples
+
         self.progress("stages", 0.0, "")
         self.meter.trained = self.algorithm.role
         self.stages.reward_model()
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
-        if self.algorithm.is_sampled():
-            self.reference = self.stages.reference_samples()
+        self.reference = self.stages.reference_samples() if self.algorithm.is_sampled() else no_samples()
         if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
             self.held_out = self.stages.held_out_rankings()
         self._write_cell()
@@ -238,28 +239,41 @@ class _Run:
         """Sample, score, evaluate, and keep the results beside the ledger's state."""
         import torch
 
-        from bakeoff.evaluation import draw_policy, evaluate
+        from bakeoff.evaluation import evaluate, no_samples
+        from bakeoff.modelview import ModelView
 
         setup, spec = self.setup, self.cell.evaluation
         rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
+        model = ModelView(
+            setup.roles,
+            setup.tokenizer,
+            bidirectional=self.algorithm.bidirectional,
+            max_tokens=setup.max_tokens,
+            batch=spec.batch,
+        )
         training = setup.roles.model.training
         with torch.no_grad():
+            samples = self._sample(rows) if self.algorithm.is_sampled() else no_samples()
+            pairs = self._pairs(rows, fraction)
+            has = SAMPLED if self.algorithm.is_sampled() else frozenset()
+            has |= {"model"} if self.algorithm.role == "policy" else set()
+            has |= {"pairs"} if pairs is not None else set()
             scores, stored = evaluate(
-                self.evaluators,
+                [evaluator for evaluator in self.evaluators if evaluator.needs <= has],
                 rows,
-                draw_policy(setup, rows, self.evaluators) if self.algorithm.is_sampled() else None,
+                samples,
                 self.reference,
-                pairs=self._pairs(rows, fraction),
                 task=setup.task,
                 train_reward=setup.train_reward,
                 gold=setup.gold,
                 judge=self.judge,
+                model=model,
                 fraction=fraction,
+                pairs=pairs,
             )
         setup.roles.model.train(training)
         self.probes.append({"fraction": fraction, **self.meter.spent()})
-        frames = {"scores": scores} | ({} if stored is None else {"samples": stored})
-        for name, frame in frames.items():
+        for name, frame in (("scores", scores), ("samples", stored)):
             self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
 
     def _pairs(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame | None:
@@ -269,6 +283,16 @@ class _Run:
         if model is None or not held_out or (fraction < 1.0 and self.algorithm.role == "policy"):
             return None
         return model.pairs(held_out)
+
+    def _sample(self, rows: Sequence[Tokenised]) -> pd.DataFrame:
+        """Samples of the policy, with log-probabilities where an evaluator needs them."""
+        from bakeoff.evaluation import add_logps
+
+        setup, spec = self.setup, self.cell.evaluation
+        samples = setup.draw_samples("policy", rows, seed=self.cell.seed, samples=spec.samples)
+        if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
+            samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+        return samples
 
     # ---------------------------------------------------------------------------------------- writing
 
@@ -293,6 +317,7 @@ class _Run:
             "paper": variant.paper,
             "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
+            "bidirectional": self.algorithm.bidirectional,
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
@@ -315,7 +340,7 @@ class _Run:
     def _write_results(self) -> None:
         import pandas as pd
 
-        for name in ("scores", "samples") if self.algorithm.is_sampled() else ("scores",):
+        for name in ("scores", "samples"):
             parts = [
                 pd.read_parquet(self.folder / "probes" / f"{number}.{name}.parquet")
                 for number in range(1, len(self.probes) + 1)

@@ -63,7 +63,10 @@ def by_layer(roles):
 
 def moved(before, after):
     """The layers of which something moved, and by how much at most."""
-    changes = {layer: max((a - b).abs().max().item() for a, b in zip(before[layer], after[layer])) for layer in before}
+    changes = {
+        layer: max((a - b).abs().max().item() for a, b in zip(before[layer], after[layer], strict=True))
+        for layer in before
+    }
     return {layer: change for layer, change in changes.items() if change > 0}
 
 
