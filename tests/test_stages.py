@@ -129,6 +129,7 @@ def test_a_reward_model_learns_the_pairs_and_survives_the_disk(toy_cell, stages_
     first, second = stages_of(cell), stages_of(cell)
     for stages in (first, second):
         stages.reward_model()
+    assert [key.id for key in planned_stages(cell)] == [stage["stage"] for stage in first.shared]
     assert "accuracy" in first.derived["reward"]
     rows = [row.row for row in first.setup.rows.test]
     texts = ["three", "bad", "here", "good"]

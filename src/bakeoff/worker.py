@@ -19,6 +19,7 @@ from bakeoff.errors import PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
 from bakeoff.spec import CellSpec, PluginSpec
+from bakeoff.stageids import planned_stages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from bakeoff.stages import Progress, Stages
     from bakeoff.store import Store
 
-__all__ = ["PRELOAD", "Estimate", "estimate", "fingerprints", "incompatible", "run_cell"]
+__all__ = ["PRELOAD", "Estimate", "estimate", "fingerprints", "incompatible", "planned_stages", "run_cell"]
 
 PRELOAD = (
     "torch",
