@@ -124,11 +124,11 @@ class Section:
 
     @cached_property
     def unranked(self) -> list[str]:
-        """Labels whose policies attend to both sides and so have no score by the primary metric, which needs samples
-        or the left side alone: they are measured, not ranked."""
+        """Labels that are never sampled (encoders, reward models) and so have no score by the primary metric: they are
+        measured, not ranked."""
         rows = self.cells[(self.cells["status"] == "ok") & ~self.cells["algorithm"].isin(self.finished)]
         pairs = zip(rows["id"], rows["algorithm"], strict=True)
-        return list(dict.fromkeys(name for cell, name in pairs if self.results.record(cell).get("bidirectional")))
+        return list(dict.fromkeys(name for cell, name in pairs if not self.results.record(cell).get("is_sampled", True)))
 
     @cached_property
     def stages(self) -> pd.DataFrame:

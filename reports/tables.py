@@ -216,8 +216,8 @@ def _leaderboard_caption(section: Section) -> str:
     parts += [f"For comparison, {name} scores {formats.fixed(score)}." for name, score in scores.items()]
     if section.unranked:
         parts.append(
-            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, trained to attend to "
-            "both sides and never sampled; see every metric."
+            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
+            "text and are never sampled; see every metric."
         )
     if any(comparison.verdict.flag for comparison in section.effects.values()):
         parts.append(f"With fewer than {ENOUGH_SEEDS} seeds a verdict is descriptive.")

@@ -318,7 +318,7 @@ class _Run:
             "paper": variant.paper,
             "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
-            "bidirectional": self.algorithm.bidirectional,
+            "is_sampled": self.algorithm.is_sampled(),
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),

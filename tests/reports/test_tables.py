@@ -108,7 +108,7 @@ def test_a_policy_that_is_not_sampled_is_measured_and_not_ranked(run):
         folder = run.path("sft", seed)
         record = json.loads((folder / "cell.json").read_text())
         declared = {"name": "masked_accuracy", "unit": "share", "direction": "higher", "description": "filled in"}
-        run.edit(folder / "cell.json", bidirectional=True, metrics=[*record["metrics"], declared])
+        run.edit(folder / "cell.json", is_sampled=False, metrics=[*record["metrics"], declared])
         scores = pd.read_parquet(folder / "scores.parquet")
         only = scores[scores["metric"] == "gold_reward"].assign(metric="masked_accuracy", value=0.75)
         only.to_parquet(folder / "scores.parquet")
@@ -121,7 +121,7 @@ def test_a_policy_that_is_not_sampled_is_measured_and_not_ranked(run):
     assert board.rows()[-1][0].text == "sft"
     assert cell(board, "sft", "seeds").text == "3/3"
     assert pd.isna(board.frame.set_index("algorithm").loc["sft", "primary"])
-    assert "Not ranked by gold reward: sft, trained to attend to both sides" in board.caption
+    assert "Not ranked by gold reward: sft, which write no text" in board.caption
     measured = tables.metrics(section).frame.set_index("algorithm")
     assert measured.loc["sft", "metric_masked_accuracy"] == pytest.approx(0.75)
     assert pd.isna(measured.loc["dpo", "metric_masked_accuracy"])
