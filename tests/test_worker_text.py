@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from bakeoff import worker
-from bakeoff.spec import EvaluationSpec, PluginSpec
+from bakeoff.spec import BudgetSpec, EvaluationSpec, PluginSpec, WarmStartSpec
 from bakeoff.stageids import planned_stages
 
 WORDS = ["the", "film", "was", "good", "bad", "seen", "three", "we", "were", "here"]
@@ -158,6 +158,17 @@ def test_a_stage_may_prefer_its_own_start(toy_cell, run_cell):
     shared = read(folder, "ledger.json")["shared"]
     assert [stage["kind"] for stage in shared] == ["samples", "warm-start", "samples", "warm-start", "samples"]
     assert len({stage["stage"] for stage in shared}) == 5
+
+
+def test_a_critic_of_a_stage_does_not_outlive_it(toy_cell, run_cell):
+    """PPO after PPO, by the cell that trains the stage and by one that loads it: both begin with a new critic."""
+    settings = {"prompts_per_rollout": 8, "epochs": 1, "learning_rate": 5e-3}
+    stage = WarmStartSpec(
+        algorithm=PluginSpec(name="ppo", label="ppo", settings=settings), budget=BudgetSpec(name="w", steps=2)
+    )
+    cell = toy_cell("ppo", settings, budget={"steps": 2}).model_copy(update={"warm_start": (stage,)})
+    first, second = (adapter(run_cell(cell, name=name)) for name in ("first", "second"))
+    assert all((first[key] == second[key]).all() for key in first)
 
 
 @pytest.mark.parametrize(

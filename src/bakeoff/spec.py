@@ -7,9 +7,9 @@ or in ``TRANSPORT`` (it does not). A test fails when a new field is in neither.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 
@@ -191,6 +191,12 @@ class WarmStartSpec(Spec):
     budget: BudgetSpec
 
 
+WarmStart = Annotated[
+    tuple[WarmStartSpec, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
+]
+"""Stages in order, each trained from the one before; one alone may stand without a list."""
+
+
 class CellSpec(Spec):
     """One training run: everything that determines its result, and nothing else but ``TRANSPORT``."""
 
@@ -205,8 +211,7 @@ class CellSpec(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()
     schedule: ScheduleSpec = ScheduleSpec()
-    warm_start: tuple[WarmStartSpec, ...] = ()
-    """Stages in order, each trained from the one before: continued pre-training, then demonstrations, say."""
+    warm_start: WarmStart = ()
     timeout_s: float | None = None
     """Wall-clock limit of the whole cell, set-up and evaluation included; then it is killed."""
     checkpoint_s: float = 60.0
@@ -245,6 +250,6 @@ class MatrixSpec(Spec):
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()
     schedule: ScheduleSpec = ScheduleSpec()
-    warm_start: tuple[WarmStartSpec, ...] = ()
+    warm_start: WarmStart = ()
     timeout_s: float | None = None
     checkpoint_s: float = 60.0

@@ -183,6 +183,8 @@ class _Run:
         with _blaming("the warm start"):
             algorithm.train(context)
         self.setup.roles.tidy()
+        if self.setup.roles.has("value"):  # a cell that loads the stage has none
+            self.setup.roles.remove("value")
 
     def _train(self, context: TrainContext) -> None:
         import torch
