@@ -103,7 +103,7 @@ class OnPolicyTrainer(Trainer):
             number=self.rollouts,
             fraction=fraction,
         )
-        wanted: list[Role] = ["reference"] if self.settings.beta > 0 else []
+        wanted: list[Role] = ["reference"] if self.algorithm.needs_reference else []
         shares = self._shares_passes(rollout)
         if not shares and (self.algorithm.kl_in_reward or self.updates > 1):
             # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
