@@ -9,7 +9,8 @@ first step is left out.
 They differ in precision, as their users' runs would: ours holds one base in 4 bits for all roles and computes in bf16;
 TRL's PPO takes a policy and a value model, and is run in bf16 and in fp32. Ratios are taken to the better of the two,
 for time and for memory apart. What TRL is given beyond its defaults: LoRA on its value model (it would train all of
-it), a callable reward dressed as a model, a pad token that is not EOS. Gradient checkpointing is off on both sides.
+it), plain attention, a callable reward dressed as a model, a pad token that is not EOS. Gradient checkpointing is off
+on both sides.
 
 The last line is JSON: ``time_ratio`` and ``memory_ratio`` are ours over TRL's, by medians of runs; ``low`` and ``high``
 are what the most different two runs would give.
@@ -46,6 +47,8 @@ BETA = 0.05
 LEARNING_RATE = 1e-4
 OURS = "ours, nf4"
 TRLS = ("trl, bf16", "trl, fp32")
+PREPARE = "prepare"
+"""Converts the model and keeps a quantised copy, so that no run pays for what is done once."""
 
 
 def cell(steps: int) -> CellSpec:
@@ -102,7 +105,7 @@ def peak_bytes() -> int:
 # ------------------------------------------------------------------------------------------------- ours
 
 
-def run_ours(steps: int) -> list[float]:
+def run_ours(steps: int, folder: Path) -> list[float]:
     """PPO as a cell trains it, without the cell's evaluation; seconds of each step."""
     import torch
     from datasets import Dataset
@@ -115,8 +118,7 @@ def run_ours(steps: int) -> list[float]:
     spec = cell(steps)
     setup = load(spec)
     rows = {row.row["id"]: row for row in of_one_length(setup.rows.train)}
-    reward, nothing = setup.train_reward, None
-    assert reward is not None
+    reward, nothing = setup.train_reward, None  # type: Any, Any
 
     def train_reward(prompts: Any, completions: list[str], **columns: Any) -> list[float]:
         return reward([rows[name].row for name in columns["id"]], completions)
@@ -128,12 +130,12 @@ def run_ours(steps: int) -> list[float]:
         prompts=Dataset.from_list(
             [{"id": name, "prompt": row.prompt, "prompt_ids": row.prompt_ids} for name, row in rows.items()]
         ),
-        demonstrations=nothing,  # type: ignore[arg-type]
-        preferences=nothing,  # type: ignore[arg-type]
+        demonstrations=nothing,
+        preferences=nothing,
         reward=train_reward,
         meter=meter_for(spec.budget),
         seed=spec.seed,
-        folder=Path(tempfile.mkdtemp()),
+        folder=folder,
         max_new_tokens=NEW_TOKENS,
     )
     callback, times = clock(EPOCHS)
@@ -174,7 +176,7 @@ class RewardFunction:
         return []
 
 
-def run_trl(steps: int, precision: str) -> list[float]:
+def run_trl(steps: int, folder: Path, precision: str) -> list[float]:
     """TRL 1.10's PPOTrainer; seconds of each step."""
     import torch
     from datasets import Dataset
@@ -191,7 +193,10 @@ def run_trl(steps: int, precision: str) -> list[float]:
     prompts = [row.prompt_ids for row in of_one_length(tokenise(data, tokenizer, task.settings).train)]
     tokenizer.pad_token = "<|endoftext|>"  # not EOS: TRL 1.10 finds the ends of completions by it
     where = models.prepare(MODEL)[0]
-    load = {"dtype": {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]}
+    load = {
+        "dtype": {"bf16": torch.bfloat16, "fp32": torch.float32}[precision],
+        "attn_implementation": "eager",  # as ours: at these lengths a CPU is faster without the fused kernel
+    }
 
     def lora(kind: str) -> LoraConfig:
         return LoraConfig(
@@ -204,7 +209,7 @@ def run_trl(steps: int, precision: str) -> list[float]:
     callback, times = clock(1)
     trainer = PPOTrainer(
         args=PPOConfig(
-            output_dir=tempfile.mkdtemp(),
+            output_dir=str(folder),
             per_device_train_batch_size=MICRO_BATCH,
             gradient_accumulation_steps=SEQUENCES // MICRO_BATCH,
             local_rollout_forward_batch_size=SEQUENCES,
@@ -241,7 +246,7 @@ def run_trl(steps: int, precision: str) -> list[float]:
 
 
 def in_fresh_process(side: str, steps: int, trl_python: str) -> dict[str, Any]:
-    """One run, alone on all cores: median seconds of its steps after the first, and its peak resident bytes."""
+    """One run on all cores: median seconds of its steps after the first, and its peak resident bytes."""
     python = sys.executable if side == OURS else trl_python
     command = [python, __file__, "--job", side, "--steps", str(steps)]
     done = subprocess.run(
@@ -256,8 +261,15 @@ def in_fresh_process(side: str, steps: int, trl_python: str) -> dict[str, Any]:
 def do_job(side: str, steps: int) -> dict[str, Any]:
     import torch
 
+    if side == PREPARE:
+        models.load_base(MODEL)
+        return {}
     torch.set_num_threads(cores())
-    seconds = run_ours(steps) if side == OURS else run_trl(steps, side.removeprefix("trl, "))
+    with tempfile.TemporaryDirectory() as folder:
+        if side == OURS:
+            seconds = run_ours(steps, Path(folder))
+        else:
+            seconds = run_trl(steps, Path(folder), side.removeprefix("trl, "))
     if len(seconds) != steps:
         raise SystemExit(f"{side}: {len(seconds)} steps were timed, not {steps}")
     return {"seconds": statistics.median(seconds[1:]), "peak_bytes": peak_bytes()}
@@ -279,15 +291,17 @@ def compared(runs: dict[str, list[dict[str, Any]]], figure: str) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2, help="runs a side")
-    parser.add_argument("--steps", type=int, default=3, help="rollouts a run; the first is not counted")
+    parser.add_argument("--steps", type=int, default=2, help="rollouts a run; the first is not counted")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.steps < 2:
+        parser.error("--steps must be 2 or more: the first is not counted")
     if arguments.job:
         print(json.dumps(do_job(arguments.job, arguments.steps)))
         return
     environment = Path(__file__).parent.parent / "golden" / "trl_1_10.py"
     trl_python = subprocess.run([sys.executable, environment], stdout=subprocess.PIPE, text=True, check=True)
-    models.prepare(MODEL)
+    in_fresh_process(PREPARE, arguments.steps, sys.executable)
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (OURS, *TRLS)}
     for repeat in range(arguments.repeats):
         for side in runs if repeat % 2 == 0 else reversed(runs):
