@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bakeoff import matrix, registry
+from bakeoff import catalogue, matrix, registry
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = Path(__file__).parent / "outside_plugin"
@@ -72,7 +72,7 @@ def test_entry_point_resolves(kind, name, value):
     path = ROOT / f"{module.removeprefix('bakeoff.').replace('.', '/')}.py"
     classes = [node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.ClassDef)]
     assert class_name in classes
-    info = registry.describe(kind, name)
+    info = catalogue.describe(kind, name)
     assert info.error is None
     assert info.title
 
@@ -151,7 +151,7 @@ def plain_sgd(site, monkeypatch):
 
 def test_stranger_comes_in_by_the_front_door(plain_sgd):
     """Installing a package is all it takes to be listed, described and named in a matrix."""
-    info = registry.describe("algorithm", "plain-sgd")
+    info = catalogue.describe("algorithm", "plain-sgd")
     assert (info.distribution, info.version) == ("bakeoff-plain-sgd", "1.0")
     assert [setting.name for setting in info.settings] == ["learning_rate"]
     loaded = matrix.load("smoke", ["algorithms=[{name: plain-sgd, learning_rate: 0.5}]"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff import registry
+from bakeoff import catalogue, registry
 from bakeoff.contracts import Algorithm
 from bakeoff.errors import PluginError
 
@@ -107,7 +107,7 @@ def test_collision_names_both_distributions(site):
     site.install("two", {"foo": "two_plugin:Foo"}, {"two_plugin.py": good})
     with pytest.raises(PluginError, match=r"claimed by 2 distributions: (one .* and two|two .* and one)"):
         registry.load("algorithm", "foo")
-    assert "claimed by 2" in (registry.describe("algorithm", "foo").error or "")
+    assert "claimed by 2" in (catalogue.describe("algorithm", "foo").error or "")
     assert registry.load("algorithm", "bar").title == "Foo"
 
 
@@ -120,7 +120,7 @@ def test_broken_plugin_harms_no_other(site):
     ):
         registry.load("algorithm", "bad")
     assert registry.load("algorithm", "foo").title == "Foo"
-    assert registry.describe("algorithm", "bad").distribution == "bad"
+    assert catalogue.describe("algorithm", "bad").distribution == "bad"
 
 
 def test_missing_dependency_is_told(site):
@@ -167,12 +167,12 @@ def test_a_presets_own_name_is_told_as_a_preset(site):
 def test_describe_tells_settings(site):
     """Title, paper, distribution and each setting with its type, default and documentation."""
     site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")}, version="2.5")
-    info = registry.describe("algorithm", "foo")
+    info = catalogue.describe("algorithm", "foo")
     assert (info.distribution, info.version, info.value) == ("foo", "2.5", "foo_plugin:Foo")
     assert (info.title, info.paper, info.error) == ("Foo", "arXiv:0000.00000", None)
     assert info.settings == (
-        registry.Setting("beta", "float", 0.1, False, "Pull to the reference."),
-        registry.Setting("rows", "int", None, True, ""),
+        catalogue.Setting("beta", "float", 0.1, False, "Pull to the reference."),
+        catalogue.Setting("rows", "int", None, True, ""),
     )
 
 

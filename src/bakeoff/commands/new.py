@@ -1,0 +1,5 @@
+"""tmp"""
+
+
+def new() -> None:
+    """tmp"""
