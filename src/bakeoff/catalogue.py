@@ -132,7 +132,7 @@ def _settings(plugin: type[Any]) -> tuple[Setting, ...]:
 
 def _description(settings: type[Any], name: str) -> str:
     """The field's docstring; that of a base class's field where this one only changes the default."""
-    fields = (base.model_fields[name] for base in settings.__mro__ if name in getattr(base, "model_fields", ()))
+    fields = [known[name] for base in settings.__mro__ if name in (known := getattr(base, "model_fields", {}))]
     return next((" ".join(field.description.split()) for field in fields if field.description), "")
 
 

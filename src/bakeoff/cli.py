@@ -32,7 +32,7 @@ app = typer.Typer(
     epilog="Start with: [bold]bakeoff run quickstart[/]",
 )
 app.add_typer(plugins.app, name="plugins")
-app.command("new")(new.new)
+app.add_typer(new.app)
 
 Source = Annotated[str, typer.Argument(help="A stock matrix's name, or the path of a YAML file.")]
 Set = Annotated[

@@ -45,6 +45,8 @@ ACTS: dict[str, tuple[str, ...]] = {
     ".svg": (f"<script>{CANARY}", f"<img src=x onerror={CANARY}"),
     ".md": (f"<script>{CANARY}", f"<img src=x onerror={CANARY}", f"![{CANARY}](http"),
     ".tex": (f"\\input{{{CANARY}}}",),
+    ".txt": (),
+    ".json": (),
     ".csv": ('\n=HYPERLINK(""http', '\n"=HYPERLINK(', ',"=HYPERLINK(', ",=HYPERLINK("),
 }
 """What a hostile completion wants to be in a file of this form, had nobody escaped it."""
