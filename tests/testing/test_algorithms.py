@@ -216,6 +216,23 @@ class HidesTheLackOfMemory(Honest):
             raise ValueError("bad batch") from None
 
 
+class RemembersTheLackOfMemory(Honest):
+    """Takes it easier ever after, in whatever cell."""
+
+    ease = 1.0
+
+    def seed(self, context):
+        self.optimizer.param_groups[0]["lr"] *= type(self).ease
+        return super().seed(context)
+
+    def step(self, context):
+        try:
+            super().step(context)
+        except RuntimeError:
+            type(self).ease = 0.5
+            raise
+
+
 class TakesMoreCapacity(Honest):
     """Gives itself four times the rank that the others have."""
 
@@ -295,6 +312,7 @@ def test_an_honest_algorithm_keeps_every_promise():
         (LogsNothing, "metrics", "'loss' is logged at 0 of 6 steps; logged is nothing"),
         (SwallowsTheLackOfMemory, "memory", "went on after it ran out of memory"),
         (HidesTheLackOfMemory, "memory", "ended as 'plugin_error': ValueError: bad batch"),
+        (RemembersTheLackOfMemory, "memory", "the next one ended with other weights"),
         (TakesMoreCapacity, "adapter", "size mismatch"),
         (ExpectsFloat32, "four_bit", "same dtype"),
     ],

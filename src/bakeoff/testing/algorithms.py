@@ -53,7 +53,7 @@ def trains(lab: Lab) -> str:
             f"after {trained.updates} updates the policy's adapter is what it was, bit for bit.",
             "Train `context.policy` itself, not a copy: its weights are `context.roles.parameters('policy')`.",
         )
-    return f"the policy moved in {trained.updates} updates"
+    return f"the policy moved in {trained.steps} steps"
 
 
 def budget(lab: Lab) -> str:
@@ -72,7 +72,7 @@ def budget(lab: Lab) -> str:
     flops = _flops(trained)
     half = _within(ended(lab.run(lab.cell(budget={"flops": 0.55 * flops}))))
     late = half.spent - 1.0
-    return f"{trained.updates} of {STEPS} steps; on a FLOPs budget {len(half.fractions)} steps, {late:.0%} over it"
+    return f"{trained.steps} of {STEPS} steps; on a FLOPs budget {len(half.fractions)} steps, {late:.0%} over it"
 
 
 def _within(trained: Trained) -> Trained:
@@ -231,11 +231,11 @@ def metrics(lab: Lab) -> str:
     for name, need in STANDARD.items():
         steps = {line["step"] for line in trained.lines if isinstance(line.get(name), int | float)}
         # A rollout may serve several steps; there is one before the first.
-        wanted = trained.updates if not need else int(need in lab.plugin.consumes)
+        wanted = trained.steps if not need else int(need in lab.plugin.consumes)
         if len(steps) < wanted:
             told_now = ", ".join(logged) or "nothing"
             raise Broken(
-                f"{name!r} is logged at {len(steps)} of {trained.updates} steps; logged is {told_now}.",
+                f"{name!r} is logged at {len(steps)} of {trained.steps} steps; logged is {told_now}.",
                 f'Call `context.log({{"{name}": ...}})`; a trainer logs by `context.callbacks`.',
             )
     for line in trained.lines:
@@ -268,7 +268,9 @@ def memory(lab: Lab) -> str:
                 "Let the exception through, or raise yours `from` it.",
             ) from None
     else:
-        if raised and not survivor.same_as(whole):
+        if not raised:
+            raise DoesNotApply("it makes no pass with gradients after its first step")
+        if not survivor.same_as(whole):
             raise Broken(
                 "it went on after it ran out of memory, and ended with other weights than it does otherwise.",
                 "Let the exception through: a cell that could not do its work must not look as if it had.",

@@ -17,7 +17,7 @@ from bakeoff.errors import PluginError
 from bakeoff.registry import Kind
 
 from . import algorithms, evaluators, judges, reports, tasks
-from .lab import Lab, surroundings
+from .lab import Lab, one_cpu, surroundings
 from .promises import Check, Conformance, Finding, chosen, find
 from .subject import Subject
 
@@ -60,6 +60,7 @@ def examine(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bakeoff-check-")))
         subject: Any = Subject(loaded, info, settings)
         if kind == "algorithm":
+            stack.enter_context(one_cpu())
             subject = Lab(loaded, info, settings, folder)
         elif kind == "report":
             subject = reports.Desk(loaded, info, folder)

@@ -83,6 +83,11 @@ class Trained:
         return equal(self.adapter, other.adapter)
 
     @property
+    def steps(self) -> int:
+        """Optimizer steps, seen or said: not everybody has a ``torch.optim.Optimizer``."""
+        return max(self.updates, len(self.fractions))
+
+    @property
     def moved(self) -> bool:
         """Whether any weight of the adapter changed."""
         return not equal(self.start, self.adapter)
@@ -267,8 +272,11 @@ def _hash(weights: list[Any]) -> str:
 
 @functools.cache
 def _toy() -> tempfile.TemporaryDirectory[str]:
+    from bakeoff import worker
+
     from .toys import save_toy
 
+    worker.quiet()
     folder = tempfile.TemporaryDirectory(prefix="bakeoff-toy-")
     save_toy(Path(folder.name) / "model")
     return folder
@@ -281,7 +289,16 @@ def toy_folder() -> Path:
 
 @contextmanager
 def surroundings() -> Iterator[None]:
-    """The plugins around the one that is checked, one thread, no GPU: what makes runs equal bit for bit.
+    """The plugins around the one that is checked are there by name."""
+    with contextlib.ExitStack() as stack:
+        for kind, name, plugin in _PLAYTHINGS:
+            stack.enter_context(registry.lend(kind, name, plugin))
+        yield
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """One thread and no GPU: what makes runs equal bit for bit.
 
     Raises ``BakeoffError`` where torch has taken a GPU already.
     """
@@ -296,10 +313,7 @@ def surroundings() -> Iterator[None]:
                 fix="Set CUDA_VISIBLE_DEVICES to nothing before it starts.",
             )
         torch.set_num_threads(1)
-        with contextlib.ExitStack() as stack:
-            for kind, name, plugin in _PLAYTHINGS:
-                stack.enter_context(registry.lend(kind, name, plugin))
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
         if gpus is None:

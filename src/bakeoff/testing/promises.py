@@ -75,6 +75,7 @@ class Conformance:
         """The report: what was checked, in what environment, and what was found."""
         kept = sum(finding.verdict == "kept" for finding in self.findings)
         info = self.plugin
+        origin = f"of {info.distribution} {info.version}" if info.version else info.distribution
         settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
         lines = [
             f"### Conformance of {info.kind} `{info.name}`: {'passed' if not self.broken else 'failed'}",
@@ -82,7 +83,7 @@ class Conformance:
             f"{info.title}. {kept} promises kept, {len(self.broken)} broken, "
             f"{len(self.findings) - kept - len(self.broken)} not checked, in {self.seconds:.0f} s.",
             "",
-            f"`{info.value}` of {info.distribution} {info.version}, source `{self.source[:16]}`, "
+            f"`{info.value}` {origin}, source `{self.source[:16]}`, "
             f"settings {settings or 'as by default'}; bakeoff {bakeoff.__version__}, {_environment()}.",
             "",
             "| promise | | what was seen |",

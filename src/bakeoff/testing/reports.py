@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff import cellprocess, reporting
+from bakeoff import cellprocess, matrix, reporting, runner
 from bakeoff.catalogue import PluginInfo
 from bakeoff.contracts import Report
+from bakeoff.environment import environment
 from bakeoff.store import Store
 
-from .lab import toy_folder
+from .lab import one_cpu, surroundings, toy_folder
 from .promises import Broken
 from .subject import CANARY, HOSTILE, said
 
@@ -81,7 +82,7 @@ class Desk:
 
     def copy_of_run(self, *, finished: int) -> Store:
         """A run of its own to read: another report may not have left it as it was."""
-        return Store(Path(shutil.copytree(_toy_run(finished) / "run", self.folder / f"run-{finished}")))
+        return toy_run(self.folder / f"run-{finished}", finished=finished)
 
     def write(self, name: str, run: Store | None = None) -> list[Path]:
         """Write the report into a folder of this name."""
@@ -93,40 +94,46 @@ class Desk:
         return {path: path.read_text(encoding="utf-8") for path in self.first if path.suffix in ACTS}
 
 
+def toy_run(folder: Path, *, finished: int = 5) -> Store:
+    """A run of six small cells on the toy model in ``folder``, of which the first ``finished`` have ended."""
+    return Store(Path(shutil.copytree(Path(_made(finished).name, "run"), folder)))
+
+
 @functools.cache
-def _toy_run_folder(finished: int) -> tempfile.TemporaryDirectory[str]:
-    """A run of six small cells on the toy model, of which the first ``finished`` have ended; made once a process."""
-    import pandas as pd
-
-    from bakeoff import matrix, runner, worker
-    from bakeoff.environment import environment
-
+def _made(finished: int) -> tempfile.TemporaryDirectory[str]:
+    """Such a run, made once a process."""
     folder = tempfile.TemporaryDirectory(prefix="bakeoff-run-")
     source = Path(folder.name, "matrix.yaml")
     source.write_text(MATRIX.format(folder=toy_folder()))
-    asked, store = matrix.load(source), Store(Path(folder.name, "run"))
-    cells = runner.plan(asked, store)
-    runner.write_plan(asked, cells, store)
-    store.write_json(store.folder / "environment.json", environment())
-    for planned in cells[:finished]:
-        store.open_cell(planned.id)
-        clock = cellprocess.PhaseClock(store, planned.id)
-        try:
-            worker.run_cell(planned.cell, planned.id, store, clock)
-            status = clock.status("ok")
-        except Exception as error:
-            status = clock.status(cellprocess.classify(error), cellprocess.one_line(error), "")
-        samples = store.partial(planned.id) / "samples.parquet"
-        if samples.exists():
-            frame = pd.read_parquet(samples)
-            frame["completion"] = [HOSTILE[8 + row % 8] for row in range(len(frame))]
-            store.write_frame(samples, frame)
-        store.finish_cell(planned.id, status)
+    with surroundings(), one_cpu():
+        asked, store = matrix.load(source), Store(Path(folder.name, "run"))
+        cells = runner.plan(asked, store)
+        runner.write_plan(asked, cells, store)
+        store.write_json(store.folder / "environment.json", environment())
+        for planned in cells[:finished]:
+            _end(planned, store)
     return folder
 
 
-def _toy_run(finished: int) -> Path:
-    return Path(_toy_run_folder(finished).name)
+def _end(planned: runner.PlannedCell, store: Store) -> None:
+    """Run a cell, and put harmful completions in the place of the toy model's."""
+    import pandas as pd
+
+    from bakeoff import worker
+
+    store.open_cell(planned.id)
+    clock = cellprocess.PhaseClock(store, planned.id)
+    try:
+        worker.run_cell(planned.cell, planned.id, store, clock)
+        status = clock.status("ok")
+    except Exception as error:
+        status = clock.status(cellprocess.classify(error), cellprocess.one_line(error), "")
+    samples = store.partial(planned.id) / "samples.parquet"
+    if samples.exists():
+        frame = pd.read_parquet(samples)
+        frame["completion"] = [HOSTILE[8 + row % 8] for row in range(len(frame))]
+        store.write_frame(samples, frame)
+    store.finish_cell(planned.id, status)
 
 
 def writes(desk: Desk) -> str:
