@@ -43,6 +43,7 @@ class FileSettings(TaskSettings):
     hub_revision: str | None = None
     """Commit or tag; pin it, since a hub dataset can change under you."""
     train_split: str = "train"
+    """The hub dataset's split of training rows."""
     test_split: str | None = None
     """The hub dataset's split of held-out rows; without it they are taken by ``test_fraction``."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -58,6 +59,7 @@ class FileSettings(TaskSettings):
     limit: int | None = Field(default=None, ge=1)
     """At most this many rows of each split, the first ones."""
     licence: str = "not stated"
+    """Under what licence the rows are; reports print it."""
 
     @model_validator(mode="after")
     def _one_source(self) -> FileSettings:

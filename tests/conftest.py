@@ -221,3 +221,22 @@ def make_context(tokenizer, tmp_path):
         return context
 
     return make
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+    import sys
+
+    from bakeoff import cli
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call

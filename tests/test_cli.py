@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import bakeoff
-from bakeoff import cli, reporting, runner, setup
+from bakeoff import reporting, runner, setup
 from bakeoff.contracts import BadRow, TaskData
 from bakeoff.doctor import Check
 
@@ -31,22 +31,6 @@ def matrix(tmp_path, fake_lab, monkeypatch):
     return str(path)
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
-
-
 def test_help_imports_nothing_heavy():
     """``bakeoff --help`` lists the commands and leaves torch, pandas and their like alone."""
     script = (
@@ -60,7 +44,9 @@ def test_help_imports_nothing_heavy():
         assert name in said
 
 
-@pytest.mark.parametrize("name", ["run", "plan", "status", "report", "doctor", "plugins list", "plugins show"])
+@pytest.mark.parametrize(
+    "name", ["run", "plan", "status", "report", "doctor", "new", "plugins list", "plugins show", "plugins check"]
+)
 def test_every_command_has_an_example(name, command):
     """The help of each command ends with a command line to copy."""
     code, said, _ = command(*name.split(), "--help")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import bakeoff
+from bakeoff.commands import new, plugins
 from bakeoff.errors import BakeoffError
 from bakeoff.progress import plural
 
@@ -30,8 +31,8 @@ app = typer.Typer(
     help="Compare post-training algorithms (SFT, DPO, PPO, GRPO, yours) under one budget, with honest intervals.",
     epilog="Start with: [bold]bakeoff run quickstart[/]",
 )
-plugins = typer.Typer(no_args_is_help=True, help="Show the installed plugins and their settings.")
-app.add_typer(plugins, name="plugins")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(new.app)
 
 Source = Annotated[str, typer.Argument(help="A stock matrix's name, or the path of a YAML file.")]
 Set = Annotated[
@@ -203,62 +204,6 @@ def report(
     for paths in reporting.write_reports(store, reporting.read_results(store), forms, to).values():
         for path in paths:
             print(path)
-
-
-@plugins.command("list", epilog="Example: [bold]bakeoff plugins list --json[/]")
-def plugins_list(as_json: Json = False) -> None:
-    """List every installed plugin: algorithms, tasks, evaluators, judges, reports."""
-    import dataclasses
-
-    from bakeoff import registry
-
-    found = [registry.describe(kind, name) for kind in registry.BASES for name in registry.names(kind)]
-    if as_json:
-        _print_json([dataclasses.asdict(info) for info in found])
-        return
-    _print_table(
-        "",
-        ("kind", "name", "title", "from"),
-        (
-            (
-                info.kind,
-                info.name,
-                f"broken: {' '.join(info.error.split())}" if info.error else info.title,
-                f"{info.distribution} {info.version}",
-            )
-            for info in found
-        ),
-    )
-
-
-@plugins.command("show", epilog="Example: [bold]bakeoff plugins show algorithm grpo[/]")
-def plugins_show(
-    kind: Annotated[str, typer.Argument(help="algorithm, task, evaluator, judge or report.")],
-    name: Annotated[str, typer.Argument(help="The plugin's name.")],
-    as_json: Json = False,
-) -> None:
-    """Show one plugin: its paper and its settings with their defaults."""
-    import dataclasses
-
-    from bakeoff import registry
-    from bakeoff.errors import PluginError
-
-    known = next((each for each in registry.BASES if each == kind.removesuffix("s")), None)
-    if known is None:
-        raise PluginError(f"{kind!r} is no kind of plugin.", fix=f"Kinds: {', '.join(registry.BASES)}.")
-    info = registry.describe(known, name)
-    if as_json:
-        _print_json(dataclasses.asdict(info))
-        return
-    print(f"{info.name} ({info.kind}): {info.title}")
-    print("\n".join(line for line in (info.paper, f"{info.value} from {info.distribution} {info.version}") if line))
-    if info.error:
-        raise PluginError(info.error)
-    rows = (
-        (each.name, each.type, "required" if each.required else str(each.default), each.description)
-        for each in info.settings
-    )
-    _print_table("", ("setting", "type", "default", "meaning"), rows)
 
 
 @app.command(epilog="Example: [bold]bakeoff doctor --json[/]")

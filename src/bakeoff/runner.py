@@ -182,7 +182,7 @@ def _earlier_plan(store: Store) -> dict[str, Any]:
     return store.read_json(store.plan_path) if store.plan_path.exists() else {}
 
 
-def _write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> None:
+def write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> None:
     """Amend the run's plan with the cells asked for, and say what it stands on.
 
     The plan holds the cells that were ever asked for and still belong to the matrix without ``--only``,
@@ -238,7 +238,7 @@ def run(
     and leave them resumable. Other processes may run cells of the same store: each cell is computed once.
     """
     cells = plan(matrix, store)
-    _write_plan(matrix, cells, store)
+    write_plan(matrix, cells, store)
     due = [cell for cell in cells if cell.is_due]
     interrupted = False
     if due:
@@ -250,7 +250,7 @@ def run(
         # A cell may have turned out to be incompatible. The ids stand: source edited meanwhile is for the next run.
         work, past = importlib.import_module(WORKER), _past_costs(store)
         cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
-        _write_plan(matrix, cells, store)
+        write_plan(matrix, cells, store)
     return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))
 
 

@@ -60,13 +60,13 @@ def fingerprints(cell: CellSpec) -> dict[str, str]:
 
 def run_cell(cell: CellSpec, cell_id: str, store: Store, progress: Progress) -> None:
     """Run the cell and write its files into ``store.partial(cell_id)``; raises when it fails."""
-    _quiet()
+    quiet()
     progress("load", 0.0, "")
     setup = load(cell)
-    _Run(cell, cell_id, setup, store, progress).run()
+    CellRun(cell, cell_id, setup, store, progress).run()
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Libraries' notices that no reader of a log can act on."""
     import logging
     import warnings
@@ -80,7 +80,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
 
 
-class _Run:
+class CellRun:
     """The state of one cell while it runs."""
 
     def __init__(self, cell: CellSpec, cell_id: str, setup: Setup, store: Store, progress: Progress) -> None:
