@@ -8,7 +8,7 @@ from typing import Any, get_args
 from bakeoff import cellprocess
 from bakeoff.contracts import Source
 
-from .lab import STEPS, Lab, Trained, ended, equal
+from .lab import STEPS, Lab, Trained, ended
 from .promises import Broken, DoesNotApply, told
 from .subject import explained, said
 
