@@ -38,6 +38,7 @@ from .promises import Broken, DoesNotApply
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bakeoff.roles import Role
     from bakeoff.worker import CellRun
 
 STEPS = 6
@@ -258,7 +259,8 @@ def _frozen(run: CellRun) -> dict[str, str]:
     """Hashes of the base and of the frozen roles that there are."""
     roles = run.setup.roles
     base = [weight for name, weight in roles.model.named_parameters() if "lora_" not in name]
-    kept = [role for role in ("policy", "reference", "reward") if roles.has(role) and role != run.algorithm.role]
+    others: tuple[Role, ...] = ("policy", "reference", "reward")
+    kept = [role for role in others if roles.has(role) and role != run.algorithm.role]
     groups = {"base": base} | {role: roles.parameters(role) for role in kept}
     return {name: _hash(weights) for name, weights in groups.items()}
 
