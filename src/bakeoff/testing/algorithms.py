@@ -290,9 +290,12 @@ def adapter(lab: Lab) -> str:
     from bakeoff import models
 
     trained = lab.training()
-    loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(trained.folder / "adapter"))
-    weights = [weight for name, weight in loaded.named_parameters() if "lora_" in name]
-    if not equal({str(index): weight.float() for index, weight in enumerate(weights)}, trained.adapter):
+    folder, own = trained.folder / "adapter", list(trained.adapter.values())
+    if lab.plugin.role == "reward":
+        folder, own = folder / "reward", own[:-2]  # its head's weight and bias lie beside the adapter
+    loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(folder))
+    weights = [weight.float() for name, weight in loaded.named_parameters() if "lora_" in name]
+    if len(weights) != len(own) or not all(a.equal(b) for a, b in zip(weights, own, strict=True)):
         raise Broken(
             "peft loads other weights from the cell's adapter than the policy had.",
             'Train the adapter "default" in place; do not rename, merge or replace it.',

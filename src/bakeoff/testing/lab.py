@@ -246,7 +246,8 @@ def ended(trained: Trained) -> Trained:
 
 
 def _policy(run: CellRun) -> dict[str, Any]:
-    return {str(index): weight for index, weight in enumerate(run.setup.roles.parameters("policy"))}
+    """What the algorithm trains: the policy's adapter, or the reward model's with its head."""
+    return {str(index): weight for index, weight in enumerate(run.setup.roles.parameters(run.algorithm.role))}
 
 
 def _copied(run: CellRun) -> dict[str, Tensor]:
@@ -257,7 +258,8 @@ def _frozen(run: CellRun) -> dict[str, str]:
     """Hashes of the base and of the frozen roles that there are."""
     roles = run.setup.roles
     base = [weight for name, weight in roles.model.named_parameters() if "lora_" not in name]
-    groups = {"base": base} | {role: roles.parameters(role) for role in ("reference", "reward") if roles.has(role)}
+    kept = [role for role in ("policy", "reference", "reward") if roles.has(role) and role != run.algorithm.role]
+    groups = {"base": base} | {role: roles.parameters(role) for role in kept}
     return {name: _hash(weights) for name, weights in groups.items()}
 
 
