@@ -83,7 +83,6 @@ class GPRO(PPO):
     Settings = GPROSettings
     settings: GPROSettings
     consumes = frozenset({"prompts", "reward", "preferences"})
-    loss_over_groups = True
 
     presets = MappingProxyType(
         {
@@ -93,6 +92,16 @@ class GPRO(PPO):
             "own_pairs": Preset("GPRO on pairs of its own samples", paper, {"own_share": 1.0}),
         }
     )
+
+    def __init__(self, settings: GPROSettings | None = None) -> None:
+        super().__init__(settings)
+        self.loss_over_groups = self._uses_own
+        self.needs_reference = self.needs_reference or self._uses_own
+
+    @property
+    def _uses_own(self) -> bool:
+        """Whether the policy's own samples are compared with each other."""
+        return self.settings.own_share > 0 and max(self.settings.mu_start, self.settings.mu_end) > 0
 
     def mu(self, fraction: float) -> float:
         """Weight of the preference term when this share of the budget is spent."""

@@ -1,4 +1,4 @@
-"""Your own data as a task: a local JSONL, JSON, CSV or Parquet file, or a hub dataset, in TRL's standard formats.
+"""Your own data as a task: local JSONL, JSON, CSV, Parquet or text files, or a hub dataset, in TRL's standard formats.
 
 Every row that cannot be used is named by file and line in ``TaskData.bad_rows``. The formats are in ``formats.py``.
 """
@@ -33,7 +33,7 @@ METRICS: dict[str, tuple[Metric, Metric]] = {
 
 class FileSettings(TaskSettings):
     train: Path | None = None
-    """A local file: .jsonl, .ndjson, .json, .csv or .parquet."""
+    """A local file: .jsonl, .ndjson, .json, .csv, .parquet or .txt; or a folder of them, each .txt file one text."""
     test: Path | None = None
     """A second file for the held-out rows; without it they are taken from ``train`` by ``test_fraction``."""
     hub: str | None = None

@@ -115,6 +115,17 @@ class Results:
         frames = [pd.DataFrame(ledger["probes"], columns=columns) for ledger in self._ledgers.values()]
         return self._tag(list(self._ledgers), frames, columns)
 
+    def stages(self) -> pd.DataFrame:
+        """What each cell used of the stages that cells share: ``IDENTITY``, ``stage`` (its id), ``label``, ``flops``,
+        ``seconds``. The cost is that of the stage, which was computed once."""
+        columns = ["stage", "label", "flops", "seconds"]
+        frames = [
+            pd.DataFrame(ledger["shared"], columns=[*columns, "kind"]).drop_duplicates("stage")
+            for ledger in self._ledgers.values()
+        ]
+        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        return self._tag(list(self._ledgers), frames, columns)
+
     def training(self) -> pd.DataFrame:
         """What the trainers logged, wide: ``IDENTITY``, ``step``, ``fraction``, ``seconds``, a column a metric."""
         wanted = self._present("training.jsonl")

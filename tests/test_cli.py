@@ -96,6 +96,20 @@ def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_plan_shows_what_is_shared_and_what_exists(matrix, command, tmp_path):
+    """A line a stage: who uses it, and whether it is there; in JSON, each cell with its own."""
+    rows = json.loads(command("plan", matrix, "--json")[1])
+    good, bad = ([stage["id"] for stage in row["stages"]] for row in rows)
+    assert good[0] == bad[0]
+    assert good[1] != bad[1]
+    (tmp_path / "runs" / "mine" / "stages" / good[0]).mkdir(parents=True)
+    said = {line.split()[0]: line for line in command("plan", matrix)[1].splitlines() if line.strip()}
+    assert said[good[0]].split()[1:] == ["samples", "of", "all", "done", "2", "good,", "bad", "0"]
+    assert said[good[1]].split()[1:] == ["its", "own", "to", "do", "1", "good", "0"]
+    rows = json.loads(command("plan", matrix, "--json")[1])
+    assert [[stage["state"] for stage in row["stages"]] for row in rows] == [["done", "to do"]] * 2
+
+
 @pytest.fixture
 def bad_rows(fake_lab, monkeypatch):
     """Gives the fake task two rows that cannot be used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from bakeoff.progress import plural
 
 if TYPE_CHECKING:
     from bakeoff.matrix import Matrix
-    from bakeoff.runner import PlannedCell
+    from bakeoff.runner import PlannedCell, PlannedStage
     from bakeoff.store import Store
 
 WIDTH_PIPED = 140
@@ -110,20 +110,31 @@ def plan(
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """List the cells: done, to do, incompatible and why, with estimated time and memory. Trains nothing."""
+    """List the cells: done, to do, incompatible and why, with estimated time and memory, and what they share.
+
+    Trains nothing.
+    """
     from bakeoff import runner
 
     matrix, store = _open(source, set_, only, runs, name)
     _say_bad_rows(matrix)
     cells = runner.plan(matrix, store)
+    stages = runner.stages(cells, store)
     if as_json:
-        _print_json([_plan_row(cell) for cell in cells])
+        states = {stage.id: _state(stage) for stage in stages}
+        _print_json([_plan_row(cell, states) for cell in cells])
         return
     _print_table(
         f"{store.folder.name}: {plural(len(cells))}",
         ("cell", "model", "task", "budget", "algorithm", "seed", "state", "time", "memory"),
         (_plan_line(cell) for cell in cells),
     )
+    if stages:
+        _print_table(
+            "\nStages: computed once, by the first cell that needs it",
+            ("stage", "what", "state", "cells", "algorithms", "seeds"),
+            (_stage_line(stage) for stage in stages),
+        )
     from bakeoff.executors import default_workers
     from bakeoff.progress import duration
 
@@ -250,7 +261,7 @@ def _open(
     return asked, store.new_run(name or asked.spec.name, runs)
 
 
-def _plan_row(cell: PlannedCell) -> dict[str, Any]:
+def _plan_row(cell: PlannedCell, states: Mapping[str, str]) -> dict[str, Any]:
     return {
         "id": cell.id,
         **cell.labels,
@@ -259,6 +270,7 @@ def _plan_row(cell: PlannedCell) -> dict[str, Any]:
         "estimated_s": cell.seconds,
         "estimated_bytes": cell.bytes,
         "basis": cell.basis,
+        "stages": [{"id": key.id, "label": key.label, "state": states[key.id]} for key in cell.stages],
     }
 
 
@@ -268,6 +280,17 @@ def _plan_line(cell: PlannedCell) -> tuple[str, ...]:
     state = f"{cell.state}: {cell.why}" if cell.why else cell.state
     cost = ("", "") if cell.state == "incompatible" else (duration(cell.seconds), f"{cell.bytes / 2**30:.1f} GiB")
     return (cell.id[:8], *map(str, cell.labels.values()), state, *cost)
+
+
+def _state(stage: PlannedStage) -> str:
+    return "done" if stage.is_done else "to do"
+
+
+def _stage_line(stage: PlannedStage) -> tuple[str, ...]:
+    algorithms, seeds = (
+        ", ".join(dict.fromkeys(str(cell.labels[axis]) for cell in stage.cells)) for axis in ("algorithm", "seed")
+    )
+    return (stage.id, stage.label, _state(stage), str(len(stage.cells)), algorithms, seeds)
 
 
 def _say_bad_rows(matrix: Matrix) -> None:

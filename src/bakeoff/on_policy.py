@@ -148,8 +148,13 @@ class OnPolicyAlgorithm(Algorithm):
     """Whether the value is a head on the policy's hidden states, without an adapter of its own."""
     kl_in_reward: ClassVar[bool] = False
     """Whether the KL is paid in the reward: policy log-probabilities are then needed before the update."""
-    loss_over_groups: ClassVar[bool] = False
+    loss_over_groups: bool = False
     """Whether the loss couples the completions of a prompt: batches then hold whole groups."""
+
+    def __init__(self, settings: Any = None) -> None:
+        super().__init__(settings)
+        self.needs_reference: bool = self.settings.beta > 0
+        """Whether a rollout has the reference's log-probabilities."""
 
     def advantages(self, rollout: Rollout) -> Tensor:
         """Advantage of each token, (B, C). With a value role, sets ``rollout.returns`` too."""
