@@ -294,14 +294,16 @@ def adapter(lab: Lab) -> str:
     from bakeoff import models
 
     trained = lab.training()
-    loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(trained.folder / "adapter"))
+    folder = trained.folder / "adapter" / ("" if lab.plugin.role == "policy" else lab.plugin.role)
+    loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(folder))
     weights = [weight for name, weight in loaded.named_parameters() if "lora_" in name]
-    if not equal({str(index): weight.float() for index, weight in enumerate(weights)}, trained.adapter):
+    kept = dict(list(trained.adapter.items())[: len(weights)])  # a reward model's head, which is last, has its own file
+    if not weights or not equal({str(index): weight.float() for index, weight in enumerate(weights)}, kept):
         raise Broken(
-            "peft loads other weights from the cell's adapter than the policy had.",
+            "peft loads other weights from the cell's adapter than were trained.",
             'Train the adapter "default" in place; do not rename, merge or replace it.',
         )
-    return f"{len(weights)} weights, equal to the policy's"
+    return f"{len(weights)} weights, equal to those that were trained"
 
 
 def four_bit(lab: Lab) -> str:
