@@ -128,7 +128,9 @@ class Section:
         measured, not ranked."""
         rows = self.cells[(self.cells["status"] == "ok") & ~self.cells["algorithm"].isin(self.finished)]
         pairs = zip(rows["id"], rows["algorithm"], strict=True)
-        return list(dict.fromkeys(name for cell, name in pairs if not self.results.record(cell).get("is_sampled", True)))
+        return list(
+            dict.fromkeys(name for cell, name in pairs if not self.results.record(cell).get("is_sampled", True))
+        )
 
     @cached_property
     def stages(self) -> pd.DataFrame:

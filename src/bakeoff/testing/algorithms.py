@@ -9,7 +9,7 @@ from typing import Any, get_args
 from bakeoff import cellprocess
 from bakeoff.contracts import Source
 
-from .lab import STEPS, Lab, Trained, ended, equal
+from .lab import STEPS, Lab, Trained, ended
 from .promises import Broken, DoesNotApply, told
 from .subject import explained, said
 
@@ -294,11 +294,12 @@ def adapter(lab: Lab) -> str:
     from bakeoff import models
 
     trained = lab.training()
-    folder = trained.folder / "adapter" / ("" if lab.plugin.role == "policy" else lab.plugin.role)
+    folder, own = trained.folder / "adapter", list(trained.adapter.values())
+    if lab.plugin.role == "reward":
+        folder, own = folder / "reward", own[:-2]  # its head's weight and bias lie beside the adapter
     loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(folder))
-    weights = [weight for name, weight in loaded.named_parameters() if "lora_" in name]
-    kept = dict(list(trained.adapter.items())[: len(weights)])  # a reward model's head, which is last, has its own file
-    if not weights or not equal({str(index): weight.float() for index, weight in enumerate(weights)}, kept):
+    weights = [weight.float() for name, weight in loaded.named_parameters() if "lora_" in name]
+    if len(weights) != len(own) or not all(a.equal(b) for a, b in zip(weights, own, strict=True)):
         raise Broken(
             "peft loads other weights from the cell's adapter than were trained.",
             'Train the adapter "default" in place; do not rename, merge or replace it.',

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["prompt_id", "sample", "metric", "value"]
 KEYS = ["prompt_id", "sample", "metric"]
-NEEDS = get_args(Need)
+NEEDS: tuple[str, ...] = get_args(Need)
 PLAIN = ("we were there.", "the film was good", "never seen a sweet film", "three, there were three", "good", "e e e")
 
 
@@ -65,16 +65,16 @@ def _model() -> ModelView:
 
 
 def _pairs(rows: Sequence[Any]) -> pd.DataFrame:
-    """A reward model's rewards on two pairs of each prompt, of which it gets some wrong."""
+    """A pair of each prompt, two in three of them right, one without a doubt."""
     import pandas as pd
 
     records = []
-    for number in range(2):
-        for place, row in enumerate(rows):
-            logit = 0.4 * place - 0.7 + 0.3 * number
-            records.append((row["id"], number, 0.5 + logit, 0.5, 4 + place, 3 + number, logit, logit))
-    names = ["chosen_reward", "rejected_reward", "chosen_tokens", "rejected_tokens", "logit", "logit_again"]
-    return pd.DataFrame(records, columns=["prompt_id", "sample", *names])
+    for place, row in enumerate(rows):
+        gap = (50.0 if place == 0 else 0.4 * place) * (1 if place % 3 else -1)
+        lengths = {"chosen_tokens": 3 + place, "rejected_tokens": 4 + place % 2}
+        rewards = {"chosen_reward": gap, "rejected_reward": 0.0, "logit": gap, "logit_again": gap}
+        records.append({"prompt_id": row["id"], "sample": 0} | lengths | rewards)
+    return pd.DataFrame.from_records(records)
 
 
 def _samples(rows: Sequence[Any], texts: Sequence[str], shift: int) -> pd.DataFrame:

@@ -281,6 +281,7 @@ def ended(trained: Trained) -> Trained:
 
 
 def _trained(run: CellRun) -> dict[str, Any]:
+    """What the algorithm trains: the policy's adapter, or the reward model's with its head."""
     return {str(index): weight for index, weight in enumerate(run.setup.roles.parameters(run.algorithm.role))}
 
 
