@@ -293,15 +293,9 @@ def _frozen(run: CellRun) -> dict[str, str]:
     """Hashes of the base and of the frozen roles that there are."""
     roles = run.setup.roles
     base = [weight for name, weight in roles.model.named_parameters() if "lora_" not in name]
-<<<<<<< HEAD
-    others: tuple[Role, ...] = ("policy", "reference", "reward")
-    kept = [role for role in others if roles.has(role) and role != run.algorithm.role]
-    groups = {"base": base} | {role: roles.parameters(role) for role in kept}
-=======
     yardsticks: tuple[Role, ...] = ("reference", "reward")
     others = [role for role in yardsticks if role != run.algorithm.role and roles.has(role)]
     groups: dict[str, Any] = {"base": base} | {role: roles.parameters(role) for role in others}
->>>>>>> kit
     return {name: _hash(weights) for name, weights in groups.items()}
 
 
