@@ -93,6 +93,7 @@ class _Run:
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
         self.reference: pd.DataFrame
+        self.reference_pool: str | None
 
     def run(self) -> None:
         """All phases."""
@@ -101,6 +102,7 @@ class _Run:
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
         self.reference = self.stages.reference_samples()
+        self.reference_pool = self.stages.reference_pool()
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
@@ -282,6 +284,7 @@ class _Run:
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
+            "reference_pool": self.reference_pool,
             "parity": parity(setup),
             "data": {
                 "source": setup.data.source,
