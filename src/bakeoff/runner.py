@@ -68,12 +68,13 @@ class PlannedCell:
 
     def record(self) -> dict[str, Any]:
         """What plan.json says of the cell."""
-        algorithm = self.cell.algorithm.name
+        algorithm, preset = self.cell.algorithm.name, self.cell.algorithm.preset
         return {
             "id": self.id,
             **self.labels,
             "algorithm_name": algorithm,
-            "title": registry.load("algorithm", algorithm).title,
+            "preset": preset,
+            "title": registry.variant(algorithm, preset).title,
             "incompatible": self.why if self.state == "incompatible" else None,
             "estimated_s": self.seconds,
         }

@@ -23,14 +23,16 @@ class Spec(BaseModel):
 class PluginSpec(Spec):
     """An algorithm, a task, an evaluator or a judge with its settings.
 
-    In a file: ``grpo``, or ``{name: grpo, label: grpo-lr3, learning_rate: 3.0e-4}``: every key but
+    In a file: ``grpo``, ``grpo:dapo``, or ``{name: grpo, label: grpo-lr3, learning_rate: 3.0e-4}``: every key but
     ``name`` and ``label`` is a setting.
     """
 
     name: str
     """The entry point's name."""
+    preset: str = ""
+    """The algorithm's preset that ``settings`` were completed from: ``dapo`` in ``grpo:dapo``."""
     label: str
-    """What tables call it; the name unless said. Unique within its axis."""
+    """What tables call it; unless said, the preset or else the name. Unique within its axis."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -121,7 +121,10 @@ class Stages:
         inputs = {
             **self._start(),
             "lora": cell.lora.model_dump(),
-            "algorithm": [cell.warm_start.algorithm.model_dump(exclude={"label"}), registry.source_hash(algorithm)],
+            "algorithm": [
+                cell.warm_start.algorithm.model_dump(exclude={"label", "preset"}),
+                registry.source_hash(algorithm),
+            ],
             "budget": cell.warm_start.budget.limits(),
             "preparation": cell.preparation.model_dump(),
             "seed": cell.seed,

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import models
+from bakeoff import models, registry
 from bakeoff.contracts import Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
@@ -265,6 +265,7 @@ class _Run:
 
     def _write_cell(self) -> None:
         cell, setup = self.cell, self.setup
+        variant = registry.variant(cell.algorithm.name, cell.algorithm.preset)
         kinds: list[tuple[str, PluginSpec]] = [("evaluator", spec) for spec in cell.evaluators]
         metrics = [
             {**asdict(metric), "evaluator": spec.name}
@@ -278,8 +279,10 @@ class _Run:
             "budget": cell.budget.name,
             "algorithm": cell.algorithm.label,
             "algorithm_name": cell.algorithm.name,
-            "title": self.algorithm.title,
-            "paper": self.algorithm.paper,
+            "preset": cell.algorithm.preset,
+            "title": variant.title,
+            "paper": variant.paper,
+            "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
             "seed": cell.seed,
             "metrics": metrics,
