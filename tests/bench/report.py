@@ -36,27 +36,6 @@ METRICS = {
 POOL = "reference-pool-synthetic"
 TEXT = """a wonderful dull film with some quiet charm and one very long second half that never quite ends"""
 WORDS = np.array(TEXT.split())
-    [
-        "a",
-        "wonderful",
-        "dull",
-        "film",
-        "with",
-        "some",
-        "quiet",
-        "charm",
-        "and",
-        "one",
-        "very",
-        "long",
-        "second",
-        "half",
-        "that",
-        "never",
-        "quite",
-        "ends",
-    ]
-)
 
 
 def write(folder: Path, samples: int) -> int:

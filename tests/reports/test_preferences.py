@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as statsmodels
 from bakeoff.reports.preferences import bradley_terry, bradley_terry_ranking, length_controlled, logistic_fit
-
-statsmodels = pytest.importorskip("statsmodels.api")
 
 
 def rng(seed=0):

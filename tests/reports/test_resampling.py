@@ -75,7 +75,7 @@ def test_permutation_test_equals_scipys():
 
 
 def test_sign_flips_by_hand():
-    """Differences 1, 2, 3: of eight signs only all plus and all minus reach 6, so p = 2/8; six all positive reach 2/64."""
+    """Differences 1, 2, 3: of eight signs only all plus and all minus reach 6, so p = 2/8; six reach 2/64."""
     assert sign_flip_test(np.array([1.0, 2.0, 3.0]), rng=rng()) == 0.25
     assert sign_flip_test(np.arange(1.0, 7.0), rng=rng()) == pytest.approx(2 / 64)
     assert sign_flip_test(np.array([1.0, -1.0]), rng=rng()) == 1.0
