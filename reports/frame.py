@@ -161,6 +161,16 @@ class Results:
         wanted = self._present("ledger.json")
         return self._tag(wanted, [pd.DataFrame(self._ledgers[i]["probes"], columns=columns) for i in wanted], columns)
 
+    def stages(self) -> pd.DataFrame:
+        """What each cell used of the stages that cells share: ``IDENTITY``, ``stage`` (its id), ``label``, ``flops``,
+        ``seconds``. The cost is that of the stage, which was computed once."""
+        columns = ["stage", "label", "flops", "seconds"]
+        wanted = self._present("ledger.json")
+        used = [pd.DataFrame(self._ledgers[i]["shared"], columns=[*columns, "kind"]) for i in wanted]
+        frames = [frame.drop_duplicates("stage") for frame in used]
+        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        return self._tag(wanted, frames, columns)
+
     def training(self) -> pd.DataFrame:
         """What the trainers logged, wide: ``IDENTITY``, ``step``, ``fraction``, ``seconds``, a column a metric."""
         wanted = self._present("training.jsonl")

@@ -14,6 +14,7 @@ import pandas as pd
 from . import across, checks, formats, ledgers
 from .analysis import Section, sections
 from .equality import amount_text
+from .findings import listing
 from .frame import Results
 from .ledgers import runs
 from .standings import Ranking
@@ -173,6 +174,11 @@ def _leaderboard_caption(section: Section) -> str:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
     scores = section.results.references.get(section.task, {})
     parts += [f"For comparison, {name} scores {formats.fixed(score)}." for name, score in scores.items()]
+    if section.unranked:
+        parts.append(
+            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
+            "text and are never sampled; see every metric."
+        )
     if any(pair.difference.n_seeds < ENOUGH_SEEDS for pair in section.pairs):
         parts.append(f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing.")
     warned = {name: found.warning for name, found in section.length_controlled.items() if found.warning}
@@ -299,7 +305,7 @@ def equal(section: Section, currency: str) -> Table:
 def metrics(section: Section) -> Table:
     """Every metric that any evaluator declared, health included: one row an algorithm."""
     rows = []
-    for name in section.ranked:
+    for name in [*section.ranked, *section.unranked]:
         row: dict[str, Any] = {"algorithm": name}
         for metric in section.metrics:
             row |= spread(f"metric_{metric}", section.estimate(name, metric))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import bakeoff
+from bakeoff.commands import new, plugins
 from bakeoff.errors import BakeoffError
 from bakeoff.progress import plural
 
 if TYPE_CHECKING:
     from bakeoff.matrix import Matrix
-    from bakeoff.runner import PlannedCell
+    from bakeoff.runner import PlannedCell, PlannedStage
     from bakeoff.store import Store
 
 WIDTH_PIPED = 140
@@ -30,8 +31,8 @@ app = typer.Typer(
     help="Compare post-training algorithms (SFT, DPO, PPO, GRPO, yours) under one budget, with honest intervals.",
     epilog="Start with: [bold]bakeoff run quickstart[/]",
 )
-plugins = typer.Typer(no_args_is_help=True, help="Show the installed plugins and their settings.")
-app.add_typer(plugins, name="plugins")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(new.app)
 
 Source = Annotated[str, typer.Argument(help="A stock matrix's name, or the path of a YAML file.")]
 Set = Annotated[
@@ -109,20 +110,31 @@ def plan(
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """List the cells: done, to do, incompatible and why, with estimated time and memory. Trains nothing."""
+    """List the cells: done, to do, incompatible and why, with estimated time and memory, and what they share.
+
+    Trains nothing.
+    """
     from bakeoff import runner
 
     matrix, store = _open(source, set_, only, runs, name)
     _say_bad_rows(matrix)
     cells = runner.plan(matrix, store)
+    stages = runner.stages(cells, store)
     if as_json:
-        _print_json([_plan_row(cell) for cell in cells])
+        states = {stage.id: _state(stage) for stage in stages}
+        _print_json([_plan_row(cell, states) for cell in cells])
         return
     _print_table(
         f"{store.folder.name}: {plural(len(cells))}",
         ("cell", "model", "task", "budget", "algorithm", "seed", "state", "time", "memory"),
         (_plan_line(cell) for cell in cells),
     )
+    if stages:
+        _print_table(
+            "\nStages: computed once, by the first cell that needs it",
+            ("stage", "what", "state", "cells", "algorithms", "seeds"),
+            (_stage_line(stage) for stage in stages),
+        )
     from bakeoff.executors import default_workers
     from bakeoff.progress import duration
 
@@ -194,62 +206,6 @@ def report(
             print(path)
 
 
-@plugins.command("list", epilog="Example: [bold]bakeoff plugins list --json[/]")
-def plugins_list(as_json: Json = False) -> None:
-    """List every installed plugin: algorithms, tasks, evaluators, judges, reports."""
-    import dataclasses
-
-    from bakeoff import registry
-
-    found = [registry.describe(kind, name) for kind in registry.BASES for name in registry.names(kind)]
-    if as_json:
-        _print_json([dataclasses.asdict(info) for info in found])
-        return
-    _print_table(
-        "",
-        ("kind", "name", "title", "from"),
-        (
-            (
-                info.kind,
-                info.name,
-                f"broken: {' '.join(info.error.split())}" if info.error else info.title,
-                f"{info.distribution} {info.version}",
-            )
-            for info in found
-        ),
-    )
-
-
-@plugins.command("show", epilog="Example: [bold]bakeoff plugins show algorithm grpo[/]")
-def plugins_show(
-    kind: Annotated[str, typer.Argument(help="algorithm, task, evaluator, judge or report.")],
-    name: Annotated[str, typer.Argument(help="The plugin's name.")],
-    as_json: Json = False,
-) -> None:
-    """Show one plugin: its paper and its settings with their defaults."""
-    import dataclasses
-
-    from bakeoff import registry
-    from bakeoff.errors import PluginError
-
-    known = next((each for each in registry.BASES if each == kind.removesuffix("s")), None)
-    if known is None:
-        raise PluginError(f"{kind!r} is no kind of plugin.", fix=f"Kinds: {', '.join(registry.BASES)}.")
-    info = registry.describe(known, name)
-    if as_json:
-        _print_json(dataclasses.asdict(info))
-        return
-    print(f"{info.name} ({info.kind}): {info.title}")
-    print("\n".join(line for line in (info.paper, f"{info.value} from {info.distribution} {info.version}") if line))
-    if info.error:
-        raise PluginError(info.error)
-    rows = (
-        (each.name, each.type, "required" if each.required else str(each.default), each.description)
-        for each in info.settings
-    )
-    _print_table("", ("setting", "type", "default", "meaning"), rows)
-
-
 @app.command(epilog="Example: [bold]bakeoff doctor --json[/]")
 def doctor(runs: Runs = None, as_json: Json = False) -> None:
     """Check that this machine can run a bake-off; exit code 1 when something is broken."""
@@ -305,7 +261,7 @@ def _open(
     return asked, store.new_run(name or asked.spec.name, runs)
 
 
-def _plan_row(cell: PlannedCell) -> dict[str, Any]:
+def _plan_row(cell: PlannedCell, states: Mapping[str, str]) -> dict[str, Any]:
     return {
         "id": cell.id,
         **cell.labels,
@@ -314,6 +270,7 @@ def _plan_row(cell: PlannedCell) -> dict[str, Any]:
         "estimated_s": cell.seconds,
         "estimated_bytes": cell.bytes,
         "basis": cell.basis,
+        "stages": [{"id": key.id, "label": key.label, "state": states[key.id]} for key in cell.stages],
     }
 
 
@@ -323,6 +280,17 @@ def _plan_line(cell: PlannedCell) -> tuple[str, ...]:
     state = f"{cell.state}: {cell.why}" if cell.why else cell.state
     cost = ("", "") if cell.state == "incompatible" else (duration(cell.seconds), f"{cell.bytes / 2**30:.1f} GiB")
     return (cell.id[:8], *map(str, cell.labels.values()), state, *cost)
+
+
+def _state(stage: PlannedStage) -> str:
+    return "done" if stage.is_done else "to do"
+
+
+def _stage_line(stage: PlannedStage) -> tuple[str, ...]:
+    algorithms, seeds = (
+        ", ".join(dict.fromkeys(str(cell.labels[axis]) for cell in stage.cells)) for axis in ("algorithm", "seed")
+    )
+    return (stage.id, stage.label, _state(stage), str(len(stage.cells)), algorithms, seeds)
 
 
 def _say_bad_rows(matrix: Matrix) -> None:

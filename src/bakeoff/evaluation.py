@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,9 +17,11 @@ from bakeoff.seeds import derive_seed
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from bakeoff.modelview import ModelView
     from bakeoff.roles import Role, RoleModel
 
 STORED = ["prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
+SCORED = ["prompt_id", "sample", "metric", "value"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
 
 
@@ -64,6 +67,11 @@ def draw_samples(
     return pd.DataFrame.from_records(records)
 
 
+def no_samples() -> pd.DataFrame:
+    """What there is of a policy that is not sampled."""
+    return pd.DataFrame(columns=[name for name in STORED if name != "fraction"])
+
+
 def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) -> pd.DataFrame:
     """Score the samples under policy and reference; adds the ``token_*`` lists of ``EvalContext.samples``."""
     columns: dict[str, Any] = {name: [] for name in SUMS.values()}
@@ -89,7 +97,9 @@ def evaluate(
     train_reward: Score | None,
     gold: Score | None,
     judge: Judge,
+    model: ModelView,
     fraction: float,
+    pairs: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
 
@@ -104,11 +114,12 @@ def evaluate(
         train_reward=train_reward,
         gold=gold,
         judge=judge,
+        pairs=pairs,
     )
     frames = []
     for evaluator in evaluators:
         try:
-            frame = evaluator.score(context)
+            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)
         except Exception as error:
             raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
         finite = frame["value"].astype(float).abs().lt(float("inf"))
@@ -117,8 +128,9 @@ def evaluate(
             raise PluginFailure(
                 f"evaluator {type(evaluator).__name__} gave {(~finite).sum()} numbers that are not finite ({metrics})"
             )
-        frames.append(frame[["prompt_id", "sample", "metric", "value"]])
-    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        frames.append(frame[SCORED])
+    frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=SCORED)]
+    scores = pd.concat(frames, ignore_index=True)
     scores.insert(2, "fraction", fraction)
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns
