@@ -195,7 +195,14 @@ def pairwise(section: Section) -> Table:
         {"a": c.a, "b": c.b, "family": c.family}
         | spread("difference", c.difference)
         | spread("win_rate", c.win_rate)
-        | {"p": c.p, "p_holm": c.p_holm, "verdict": c.verdict.label, "word": c.verdict.word, "reason": c.verdict.reason}
+        | {
+            "p": c.p,
+            "p_holm": c.p_holm,
+            "p_sign_flip": c.p_sign_flip,
+            "verdict": c.verdict.label,
+            "word": c.verdict.word,
+            "reason": c.verdict.reason,
+        }
         | {"seeds_needed": c.verdict.seeds_needed, "margin": c.margin, "detectable": c.difference.detectable}
         | {"seeds": c.difference.n_seeds, "prompts": c.difference.n_prompts}
         for c in section.pairs
@@ -207,6 +214,7 @@ def pairwise(section: Section) -> Table:
         Column("difference", f"Δ {formats.phrase(section.primary.name)}", "signed", True),
         Column("win_rate", "win rate", "percent", True, "share of prompts on which it scores higher; ties count half"),
         Column("p_holm", "Holm p", "p"),
+        Column("p_sign_flip", "sign-flip p", "p", help="exact, of the seeds' differences; 5 seeds reach 0.062 at best"),
         Column("verdict", "verdict", "verdict"),
         Column("reason", "because"),
         Column("seeds_needed", "seeds to decide", "whole", help="with 80% power, were the estimates the truth"),
