@@ -96,6 +96,7 @@ class CellRun:
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
         self.reference: pd.DataFrame
+        self.reference_pool: str | None = None
         self.held_out: Rankings = ()
 
     def run(self) -> None:
@@ -108,6 +109,7 @@ class CellRun:
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
         self.reference = self.stages.reference_samples() if self.algorithm.is_sampled() else no_samples()
+        self.reference_pool = self.stages.reference_pool() if self.algorithm.is_sampled() else None
         if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
             self.held_out = self.stages.held_out_rankings()
         self._write_cell()
@@ -324,6 +326,7 @@ class CellRun:
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
+            "reference_pool": self.reference_pool,
             "parity": parity(setup),
             "data": {
                 "source": setup.data.source,
