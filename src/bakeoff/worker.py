@@ -116,6 +116,9 @@ class CellRun:
         if self.algorithm.trains:
             self._train(context)
         self.progress("evaluate", 0.0, "")
+        if self.algorithm.role == "reward" and self.algorithm.trains:
+            # Part of saving it, and so on no budget.
+            context.reward_model.normalise(context.rankings)
         self._measure(1.0)
         self._write_results()
 
