@@ -39,7 +39,7 @@ class GRPOSettings(OnPolicySettings):
     train_truncated: bool = True
     """Whether completions that were cut off at the length limit count in the loss (DAPO: no)."""
     overlong: float = Field(default=0.0, ge=0, le=1)
-    """The last share of the length limit, over which a penalty rises from 0 to 1 (DAPO, Eq. 13: 4,096 of 20,480 tokens)."""
+    """Last share of the length limit, over which a penalty rises from 0 to 1 (DAPO, Eq. 13: a fifth)."""
 
 
 class GRPO(OnPolicyAlgorithm):
