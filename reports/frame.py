@@ -168,7 +168,7 @@ class Results:
         wanted = self._present("ledger.json")
         used = [pd.DataFrame(self._ledgers[i]["shared"], columns=[*columns, "kind"]) for i in wanted]
         frames = [frame.drop_duplicates("stage") for frame in used]
-        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        frames = [frame.assign(label=frame["label"].astype(object).fillna(frame["kind"]))[columns] for frame in frames]
         return self._tag(wanted, frames, columns)
 
     def training(self) -> pd.DataFrame:
