@@ -53,7 +53,8 @@ def score(
     from bakeoff.store import find_run
 
     store = find_run(run, runs)
-    asked = [("evaluator", text) for text in evaluator or ()] + [("judge", text) for text in judge or ()]
+    asked: list[tuple[scoring.Kind, str]] = [("evaluator", text) for text in evaluator or ()]
+    asked += [("judge", text) for text in judge or ()]
     if not asked:
         raise MatrixError("nothing to score by.", fix="Name an --evaluator or a --judge; `bakeoff plugins list` does.")
     for kind, text in asked:
