@@ -224,7 +224,7 @@ def _judge(
     # What a run's own judge thinks of a cell and its start is measured already.
     with_start = {cell.id for cell in cells if identity("judge", cell.spec.judge) != identity("judge", spec)}
     played = play(judge, cells, Tournament(old, earlier["canaries"]), with_start)
-    if len(played.verdicts) and played.verdicts["value"].isna().all():
+    if played.asked and played.asked == played.invalid:
         facts = "; ".join(f"{key}: {value}" for key, value in judge.facts.items())
         raise PluginError(f"judge '{spec.label}' gave no valid verdict{f' ({facts})' if facts else ''}.")
     won = played.verdicts[(played.verdicts["b"] == "") & played.verdicts["value"].notna()]
@@ -238,5 +238,4 @@ def _judge(
     )
     scores = won.rename(columns={"a": "id"}).assign(fraction=1.0, metric=metric.name)[SCORES]
     frames = {"scores": scores, "verdicts": played.verdicts, "canaries": played.canaries}
-    invalid = int(played.verdicts["value"].isna().sum())
-    return _Work(frames, [metric] if len(scores) else [], played.asked, invalid, judge.facts)
+    return _Work(frames, [metric] if len(scores) else [], played.asked, played.invalid, judge.facts)

@@ -26,7 +26,9 @@ class Tournament(NamedTuple):
     verdicts: pd.DataFrame
     canaries: pd.DataFrame
     asked: int = 0
-    """Comparisons that were new."""
+    """Comparisons that were new and of two different texts."""
+    invalid: int = 0
+    """Those of them without a valid verdict."""
 
 
 def empty() -> Tournament:
@@ -40,22 +42,24 @@ def play(judge: Judge, cells: Sequence[StoredCell], earlier: Tournament, with_st
     the sample that they started from.
     """
     kept = earlier.verdicts[earlier.verdicts["value"].notna()]
-    verdicts, tricks, asked = [kept], [earlier.canaries], 0
+    verdicts, tricks, asked, invalid = [kept], [earlier.canaries], 0, 0
     for section in dict.fromkeys(cell.section for cell in cells):
         members = [cell for cell in cells if cell.section == section]
         place = dict(zip(SECTION, section, strict=True))
         context = members[0].context(pd.concat([cell.final for cell in members]), with_start=False)
         rows = {row["id"]: row for row in context.rows}
         new = _without(_pairs(members, with_start), kept).assign(**place)
-        asked += len(new)
         if len(new):
             sides = [new[side].tolist() for side in SIDES]
-            verdicts.append(_with(new, ask(judge, context, [rows[name] for name in new["prompt_id"]], *sides)))
+            outcomes = ask(judge, context, [rows[name] for name in new["prompt_id"]], *sides)
+            verdicts.append(_with(new, outcomes))
+            asked += int((new[SIDES[0]] != new[SIDES[1]]).sum())
+            invalid += sum(outcome.value is None for outcome in outcomes)
         if not (earlier.canaries[SECTION] == list(section)).all(axis=1).any():
             held = _answers(members).assign(**place)
             said = canaries(judge, context, [rows[name] for name in held["prompt_id"]], held["completion"].tolist())
             tricks += [_with(held.assign(canary=name), outcomes) for name, outcomes in said.items()]
-    return Tournament(stack(verdicts, VERDICTS), stack(tricks, CANARIES), asked)
+    return Tournament(stack(verdicts, VERDICTS), stack(tricks, CANARIES), asked, invalid)
 
 
 def _pairs(cells: Sequence[StoredCell], with_start: Collection[str]) -> pd.DataFrame:

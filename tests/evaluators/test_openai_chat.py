@@ -1,11 +1,13 @@
 """The judge behind an endpoint, against a server of our own that answers, fails and lies."""
 
 import json
+import os
 import sqlite3
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from bakeoff.evaluators.openai_chat import FAILURES_IN_A_ROW, OpenAIJudge, OpenAISettings
@@ -80,9 +82,7 @@ def sides(request):
     """The two texts of a request, as a judge that can read would find them."""
     user = request["messages"][1]["content"]
     tag = user[2:14]
-    return tuple(
-        user.split(f"[[{tag} text {side}]]\n")[1].split(f"\n[[{tag} end of text {side}]]")[0] for side in "AB"
-    )
+    return tuple(user.split(f"[[{tag} text {side}]]\n")[1].split(f"\n[[{tag} end of text {side}]]")[0] for side in "AB")
 
 
 def longer(request):
@@ -199,7 +199,7 @@ def test_silence_is_no_verdict(endpoint, judge, make_context):
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
-def test_refusal_of_the_request_stops_at_once(status, endpoint, judge, make_context, tmp_path, caplog):
+def test_refusal_of_the_request_stops_at_once(status, endpoint, judge, make_context, caplog):
     """A wrong key or model is not asked with a hundred times, and what the endpoint repeats of the key is not kept."""
     caplog.set_level("DEBUG")
     endpoint.reply = lambda request: (status, {}, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
@@ -209,7 +209,9 @@ def test_refusal_of_the_request_stops_at_once(status, endpoint, judge, make_cont
     assert str(status) in made.facts["stopped"]
     assert KEY not in json.dumps(made.facts)
     assert KEY not in caplog.text
-    assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert all(
+        KEY.encode() not in path.read_bytes() for path in Path(os.environ["BAKEOFF_CACHE"]).rglob("*") if path.is_file()
+    )
 
 
 def test_cap_on_cost_holds(endpoint, judge, make_context):
