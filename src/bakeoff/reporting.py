@@ -14,9 +14,23 @@ from bakeoff.errors import PluginError, StoreError
 from bakeoff.store import Store
 
 
-def read_results(store: Store) -> Any:
-    """The run's results, ``bakeoff.reports.frame.Results``."""
-    return _reports("frame").Results.read(store.folder)
+def read_results(store: Store, *, mixed: bool = False) -> Any:
+    """The run's results, ``bakeoff.reports.frame.Results``.
+
+    Cells that differ in what must be equal are left out of every comparison, unless ``mixed``; then the report says so.
+    """
+    return _reports("frame").Results.read(store.folder, mixed=mixed)
+
+
+def compare(before: Any, after: Any) -> tuple[list[Any], list[str]]:
+    """(verdicts that changed between two runs' results, each with its reasons; what differs between the runs)."""
+    module = _reports("compare")
+    return module.changes(before, after), module.differences(before, after)
+
+
+def gate(results: Any, against: Any = None, *, margin: float = 0.0, metric: str = "") -> Any:
+    """Whether results are good enough to pass, ``bakeoff.reports.gate.Gate``."""
+    return _reports("gate").gate(results, against, margin=margin, metric=metric)
 
 
 def leaderboard(results: Any) -> Any:
