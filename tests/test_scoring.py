@@ -325,7 +325,7 @@ def test_what_a_worker_leaves_can_be_scored_again(toy_cell, run_cell, tmp_path):
         store.finish_cell(name, {"status": "ok", "reason": "", "wall_s": 1.0})
         entries.append({"id": name, "model": "toy", "task": "letters", "budget": "b", "algorithm": name, "seed": 0})
     store.write_json(store.plan_path, {"cells": entries})
-    assert scoring.score_by_free_judge(store, plugin("gold")).comparisons >= 0
+    assert scoring.score_by_free_judge(store, plugin("gold")) is not None
     verdicts = pd.read_parquet(store.scoring("judge-gold") / "verdicts.parquet").set_index("prompt_id")["value"]
     scores = pd.read_parquet(store.cell("sft") / "scores.parquet")
     won = scores[scores["metric"] == "win_rate"].set_index("prompt_id")["value"]
