@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bakeoff.declaration import STAMPS
 from bakeoff.errors import StoreError
 
 from .analysis import Section, sections
@@ -17,7 +18,6 @@ from .frame import Results
 
 ABSENT = "absent"
 """Stands for the verdict of a pair that a run does not have."""
-TURNED = {"WIN": "LOSS", "LOSS": "WIN"}
 LOCAL = ("label", "folder", "gguf", "timeout_s", "checkpoint_s", "seed")
 """Keys of a cell's spec that name things, say where they lie or how fast they come."""
 CHANCE = "nothing that was recorded differs: chance"
@@ -60,23 +60,23 @@ def changes(before: Results, after: Results) -> list[Change]:
 
 
 def differences(before: Results, after: Results) -> list[str]:
-    """What differs between the runs as a whole: versions, commit, machine, primary metric."""
-    told = []
-    metrics = [results.primary.name for results in (before, after)]
-    if metrics[0] != metrics[1]:
-        told.append(f"primary metric: {metrics[0]} → {metrics[1]}")
-    return told + list(_differing(*map(_machine, (before, after))))
+    """What differs between the runs as a whole: the declaration, versions, commit, machine."""
+    declared = [
+        dict(_flat({key: value for key, value in results.declaration.items() if key not in STAMPS}))
+        for results in (before, after)
+    ]
+    return [*_differing(*declared), *_differing(*map(_machine, (before, after)))]
 
 
 def _verdicts(section: Section | None) -> dict[tuple[str, str], tuple[str, float | None]]:
     """Word and difference of each pair, the pair in alphabetical order so that both runs have it the same way."""
     found: dict[tuple[str, str], tuple[str, float | None]] = {}
     for pair in section.pairs if section else ():
-        word, mean = pair.verdict.word, pair.difference.mean
+        mean = pair.difference.mean
         if pair.a < pair.b:
-            found[pair.a, pair.b] = word, mean
+            found[pair.a, pair.b] = pair.verdict.label, mean
         else:
-            found[pair.b, pair.a] = TURNED.get(word, word), -mean
+            found[pair.b, pair.a] = pair.verdict.turned().label, -mean
     return found
 
 

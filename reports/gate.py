@@ -183,9 +183,9 @@ def _change(new: Section, old: Section, algorithm: str, other: str, metric: str)
     seeds, prompts = ours.index.intersection(theirs.index), ours.columns.intersection(theirs.columns)
     if not (len(seeds) and len(prompts)):
         return None
-    declared = new.metrics.get(metric)
-    sign = -1.0 if declared is not None and declared.direction == "lower" else 1.0
-    change = sign * (ours.loc[seeds, prompts].to_numpy(float) - theirs.loc[seeds, prompts].to_numpy(float))
+    change = new.direction(metric) * (
+        ours.loc[seeds, prompts].to_numpy(float) - theirs.loc[seeds, prompts].to_numpy(float)
+    )
     estimate = two_way(change)
     # Without any spread the interval is the point: the same cell held against itself, most of all.
     point = estimate.mean if np.ptp(change) == 0 else None

@@ -49,8 +49,8 @@ def test_changed_verdict_names_the_setting(pair):
     shift(other, "dpo", "gold_reward", -0.9)
     told, _ = found(pair)
     against_base = next(change for change in told if (change.a, change.b) == ("base", "dpo"))
-    assert against_base.before == "LOSS"
-    assert against_base.after == "WIN"
+    assert against_base.before == "descriptive: behind"  # three seeds do not decide
+    assert against_base.after == "descriptive: ahead"
     assert against_base.difference_before < 0 < against_base.difference_after
     assert "dpo: algorithm.settings.learning_rate 0.0003 → 0.01" in against_base.why
     assert not any({"sft", "ppo"} >= {change.a, change.b} for change in told)
