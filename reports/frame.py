@@ -117,11 +117,9 @@ class Results:
     def scores(self, cell_id: str) -> CellScores:
         """The scores of one cell as arrays. Raises ``StoreError`` where it has none."""
         if cell_id not in self._scores:
-            found = CellScores.read(self._cell(cell_id) / "scores.parquet")
-            for scoring in scorings(self):
-                later = scoring.scores[scoring.scores["id"] == cell_id]
-                found = found.plus(later) if len(later) else found
-            self._scores[cell_id] = found
+            later = [scoring.scores[scoring.scores["id"] == cell_id] for scoring in scorings(self)]
+            own = CellScores.read(self._cell(cell_id) / "scores.parquet")
+            self._scores[cell_id] = own.joined([rows for rows in later if len(rows)])
         return self._scores[cell_id]
 
     def samples(
