@@ -11,7 +11,8 @@ from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
 from bakeoff.on_policy_trainer import OnPolicyTrainer
 from bakeoff.rollout import Sequences, logps_as
 
-LOSSES = ("grpo", "ppo")
+LOSSES = ("grpo", "ppo", "gpro", "rloo", "reinforce++", "online-dpo")
+WITH_VALUE = ("ppo", "gpro")
 
 
 class Trained:
@@ -39,7 +40,7 @@ def trained(make_roles, make_context):
 
     def make(name, settings=None, *, precision="fp32", noise=0.05, **context):
         roles = make_roles(precision, noise=noise)
-        if name == "ppo":
+        if name in WITH_VALUE:
             roles.add("reward")
             make_roles.perturb(roles, "reward", 0.1)
         size = {"prompts_per_rollout": 4, "group": 4, "beta": 0.1}
@@ -169,6 +170,7 @@ def test_what_stands_after_the_end_changes_nothing(name, trained):
     dirty = Rollout(
         sequences, clean.rewards, clean.ended_eos,
         spoil(clean.old_logps), spoil(clean.reference_logps), spoil(clean.values),
+        companions=clean.companions, fraction=clean.fraction,
     )  # fmt: skip
     dirty.advantages = made.algorithm.advantages(dirty)
     assert torch.equal(clean.advantages, dirty.advantages)
@@ -213,7 +215,7 @@ def test_an_update_moves_what_it_trains_and_nothing_else(name, precision, make_r
     context = make_context(roles, budget={"steps": 2})
     made = Trained(context, name, {"prompts_per_rollout": 4, "group": 4, "learning_rate": 1e-2, "epochs": 1})
     groups = made.trainer.optimizer.param_groups
-    moving = ["policy", "value"] if name == "ppo" else ["policy"]
+    moving = ["policy", "value"] if name in WITH_VALUE else ["policy"]
     assert [len(group["params"]) for group in groups] == [len(roles.parameters(role)) for role in moving]
     assert all(p.requires_grad for group in groups for p in group["params"])
     held = {id(p) for group in groups for p in group["params"]}
@@ -223,7 +225,7 @@ def test_an_update_moves_what_it_trains_and_nothing_else(name, precision, make_r
     made.trainer.train()
     for role in moving:
         assert all(not torch.equal(p, moved[id(p)]) for p in roles.parameters(role))
-    trainable = (".default.", ".value.") if name == "ppo" else (".default.",)
+    trainable = (".default.", ".value.") if name in WITH_VALUE else (".default.",)
     for tensor_name, value in snapshot(roles).items():
         if not any(part in f".{tensor_name}" for part in trainable):
             assert torch.equal(value, before[tensor_name]), tensor_name
@@ -261,10 +263,11 @@ def test_every_line_of_the_log_is_a_step(name, trained):
     made.trainer.train()
     assert len(made.context.lines) == 3
     expected = {"reward", "reward_std", "length_tokens", "ended_eos", "loss", "grad_norm_policy", "approx_kl"}
-    expected |= {"clip_fraction", "learning_rate"} | (
-        {"loss_value", "grad_norm_value", "kl_k1"} if name == "ppo" else set()
-    )
-    assert set(made.context.lines[0]) == expected
+    expected |= {"clip_fraction", "learning_rate"}
+    expected |= {"loss_value", "grad_norm_value"} if name in WITH_VALUE else set()
+    expected |= {"loss_companions"} if name == "gpro" else set()
+    assert set(made.context.lines[0]) - {"kl_k1"} == expected
+    assert ("kl_k1" in made.context.lines[0]) == made.algorithm.kl_in_reward
 
 
 def test_gradients_are_clipped_by_role(trained):
@@ -280,7 +283,7 @@ def test_gradients_are_clipped_by_role(trained):
 def test_a_loss_that_is_not_finite_is_an_error(trained):
     """The step that broke is named, before its gradient reaches the weights."""
     made = trained("grpo")
-    made.algorithm.policy_loss = lambda batch, logps: logps * float("nan")
+    made.algorithm.policy_loss = lambda batch, logps: batch.mean(logps * float("nan"))
     with pytest.raises(FloatingPointError, match="GRPO"):
         made.trainer.training_step(made.context.policy, None)
 

@@ -150,6 +150,12 @@ class Meter:
             mask = kwargs.get("attention_mask")
             tokens = int(mask.sum()) if mask is not None and mask.shape == (rows, length) else positions
             pairs = rows * length * (length + self._cached)
+            if roles.mixed:
+                share = len(roles.mixed)
+                for each in roles.mixed:
+                    self._of(each).tokens_scored += tokens // share
+                    self._of(each).flops += cost.forward(positions // share, pairs // share, adapter=roles.has(each))
+                return
             role, adapter = running(roles)
             spent = self._of(role)
             spent.flops += cost.forward(positions, pairs, adapter=adapter)
@@ -292,6 +298,8 @@ def meter_for(budget: BudgetSpec) -> Meter:
 
 def running(roles: RoleModel) -> tuple[str, bool]:
     """The role that runs now and whether an adapter does, from the LoRA layers: right also when a trainer switches."""
+    if roles.mixed:
+        return roles.mixed[0], roles.has(roles.mixed[0])
     from peft.tuners.lora import LoraLayer
 
     from bakeoff.roles import ADAPTERS, TRL_REFERENCE

@@ -7,7 +7,7 @@ adapters off) and, for value and reward, a small fp32 head of its own. Switching
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,7 +47,11 @@ class RoleModel:
     def __init__(self, model: PeftModel) -> None:
         self.model = model
         self.heads = nn.ModuleDict()
+        self.adapters: dict[Role, str] = {role: name for role, name in ADAPTERS.items() if name in model.peft_config}
+        """The adapter of each role there is. The value's may be the policy's own: only its head is its own then."""
         self.active: Role = "policy"
+        self.mixed: tuple[Role, ...] = ()
+        """While one pass runs as several roles: these, each on an equal share of the rows; the meter asks."""
         self.trained: set[str] = {"policy"}
         self.meter: Meter | None = None
         self._graphs: weakref.WeakSet[_Pending] = weakref.WeakSet()
@@ -82,24 +86,18 @@ class RoleModel:
 
     # -------------------------------------------------------------------------------------- adapters
 
-    def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False, seed: int = 0) -> None:
+    def add(
+        self, role: Role, *, copy_of: Role | None = None, on_policy: bool = False, train: bool = False, seed: int = 0
+    ) -> None:
         """Add ``role``'s adapter and, for value and reward, its fp32 head.
 
         A copy of another role's, or fresh: B = 0, A drawn from ``seed`` whatever was drawn before, the head zero.
+        With ``on_policy`` it has a head only, which reads the policy's hidden states.
         """
-        adapter = ADAPTERS[role]
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
-        policy_marker = f".{ADAPTERS['policy']}."
-        own = dict(self.model.named_parameters())
-        dtype = next(p.dtype for name, p in own.items() if "lora_" in name and policy_marker in name)
-        for name, parameter in own.items():
-            if f".{adapter}." not in name:
-                continue
-            parameter.data = parameter.data.to(dtype)
-            if copy_of is not None:
-                parameter.data.copy_(own[name.replace(f".{adapter}.", f".{ADAPTERS[copy_of]}.")].data)
+        if on_policy:
+            self.adapters[role] = self.adapters["policy"]
+        else:
+            self._add_adapter(role, copy_of, seed)
         if role in ("value", "reward"):
             width = self.causal_lm.config.get_text_config().hidden_size
             head = nn.utils.skip_init(nn.Linear, width, 1, device=self.device)
@@ -112,14 +110,33 @@ class RoleModel:
             self.trained.add(role)
         self.refresh()
 
+    def _add_adapter(self, role: Role, copy_of: Role | None, seed: int) -> None:
+        adapter = self.adapters[role] = ADAPTERS[role]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model.add_adapter(adapter, self.model.peft_config[self.adapters["policy"]])
+        own = dict(self.model.named_parameters())
+        dtype = self.parameters("policy")[0].dtype
+        for name, parameter in own.items():
+            if f".{adapter}." not in name:
+                continue
+            parameter.data = parameter.data.to(dtype)
+            if copy_of is not None:
+                parameter.data.copy_(own[name.replace(f".{adapter}.", f".{self.adapters[copy_of]}.")].data)
+
     def has(self, role: Role) -> bool:
-        """Whether ``role`` has an adapter of its own; without one, the reference is the base."""
-        return ADAPTERS[role] in self.model.peft_config
+        """Whether ``role`` was added; without an adapter of its own, the reference is the base."""
+        return role in self.adapters
+
+    def shares_adapter(self, role: Role) -> bool:
+        """Whether ``role`` reads the policy's hidden states through a head of its own."""
+        return role != "policy" and self.adapters.get(role) == self.adapters["policy"]
 
     def parameters(self, role: Role) -> list[nn.Parameter]:
-        """The adapter's parameters and, where it has one, the head's."""
-        marker = f".{ADAPTERS[role]}."
-        adapter = [p for name, p in self.model.named_parameters() if "lora_" in name and marker in name]
+        """The role's own: its adapter's parameters and, where it has one, its head's."""
+        marker = f".{self.adapters[role]}."
+        named = [] if self.shares_adapter(role) else self.model.named_parameters()
+        adapter = [p for name, p in named if "lora_" in name and marker in name]
         return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
 
     # ------------------------------------------------------------------------------------- switching
@@ -154,16 +171,16 @@ class RoleModel:
 
     def _switch(self, role: Role) -> None:
         tuner: Any = self.model.base_model
-        if role == "reference" and not self.has("reference"):
+        if not self.has(role):
             tuner.disable_adapter_layers()
         else:
             tuner.enable_adapter_layers()
-            self.model.set_adapter(ADAPTERS[role])
-        for other, adapter in ADAPTERS.items():
-            if adapter in self.model.peft_config:
+            self.model.set_adapter(self.adapters[role])
+        for other, adapter in self.adapters.items():
+            if not self.shares_adapter(other):
                 tuner.set_requires_grad(adapter, other in self.trained)
-                if other in self.heads:
-                    self.heads[other].requires_grad_(other in self.trained)
+            if other in self.heads:
+                self.heads[other].requires_grad_(other in self.trained)
         self.active = role
 
     def _refuse_pending(self, role: Role) -> None:
@@ -196,6 +213,47 @@ class RoleModel:
             use_cache=False,
             **kwargs,
         )[0]
+
+    def hidden_by_role(
+        self, wanted: Sequence[Role], input_ids: Tensor, attention_mask: Tensor
+    ) -> Iterator[tuple[Role, Tensor]]:
+        """``hidden`` of several roles from one pass, each (B, T, H): a layer's 4-bit weights are unpacked once for all.
+
+        Call it without gradients and in eval mode, where peft mixes adapters in one batch.
+        """
+        adapters = {role: self.adapters.get(role, "__base__") for role in wanted}
+        distinct = {name: role for role, name in reversed(adapters.items())}
+        if len(distinct) == 1:
+            with self.use(wanted[0]):
+                hidden = self.hidden(input_ids, attention_mask)
+                yield from ((role, hidden) for role in wanted)
+            return
+        self.mixed = tuple(distinct.values())
+        try:
+            with self.use("policy"), self._mixing([name for name in distinct for _ in range(len(input_ids))]):
+                many = self.hidden(input_ids.repeat(len(distinct), 1), attention_mask.repeat(len(distinct), 1))
+            parts = dict(zip(distinct, many.chunk(len(distinct)), strict=True))
+            for role, name in adapters.items():
+                self.mixed = (role,)  # what is computed from its hidden states is its own
+                yield role, parts[name]
+        finally:
+            self.mixed = ()
+
+    @contextmanager
+    def _mixing(self, names: list[str]) -> Iterator[None]:
+        """Each row through the adapter of its name; "__base__" is none."""
+        from peft.tuners.lora import LoraLayer
+
+        def name_rows(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return args, {**kwargs, "adapter_names": names}
+
+        layers = [layer for layer in self.backbone.modules() if isinstance(layer, LoraLayer)]
+        handles = [layer.register_forward_pre_hook(name_rows, with_kwargs=True) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def head_output(self, role: Role, hidden: Tensor) -> Tensor:
         """The scalar head of ``role`` in fp32 on hidden states (..., H); returns (...)."""
