@@ -45,6 +45,8 @@ def write_reports(
 
     A form that fails keeps no other from being written; then raises ``PluginError``.
     """
+    if to is None:  # what stands there afterwards need not be all forms, or of the same reading
+        _note(store).unlink(missing_ok=True)
     written, failures = {}, []
     for name in formats or registry.names("report"):
         try:
@@ -60,7 +62,7 @@ def write_reports(
 
 def refresh_reports(store: Store, results: Any) -> bool:
     """Write all reports into the run's folder unless they are up to date. Whether they were written."""
-    note = store.folder / "report" / ".written_from.json"
+    note = _note(store)
     digest = _report_inputs(store)
     with contextlib.suppress(StoreError):
         if store.read_json(note)["digest"] == digest:
@@ -68,6 +70,11 @@ def refresh_reports(store: Store, results: Any) -> bool:
     write_reports(store, results)
     store.write_json(note, {"digest": digest})
     return True
+
+
+def _note(store: Store) -> Path:
+    """Says what the reports in the run's folder were written from."""
+    return store.folder / "report" / ".written_from.json"
 
 
 def _report_inputs(store: Store) -> str:
