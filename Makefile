@@ -13,10 +13,10 @@ RUN ?= quickstart
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help install demo test check lint bench report clean
+.PHONY: help install demo test check lint bench bench-report coverage report clean
 
 help: ## List what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 install: $(INSTALLED) ## Install into .venv, with all that tests and GGUF models need
 
@@ -36,6 +36,12 @@ lint: install
 
 bench: install ## Time training against bare TRL scripts; figures as one JSON line last
 	$(PY) tests/bench/training.py
+
+coverage: install ## Simulate how often the intervals hold the truth (docs/statistics.md); figures as one JSON line last
+	$(PY) tests/bench/coverage.py
+
+bench-report: install ## Time a report over a million synthetic samples; figures as one JSON line last
+	$(PY) tests/bench/report.py
 
 report: install ## Compile the report again: make report RUN=quickstart
 	$(VENV)/bin/bakeoff report $(RUN)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EXPLORATORY = "exploratory"
 """The family of every comparison that was not declared: its p values are not adjusted."""
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -140,21 +141,23 @@ def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:
 
 
 def tiers(section: Section) -> dict[str, str]:
-    """Letters by algorithm: the maximal groups of neighbours in the ranking between which no verdict separates.
+    """Letters by algorithm: two share one exactly where no WIN or LOSS separates them. The best ones have "a".
 
-    A group is a run of the ranking: a, ab, b ... Two algorithms that share a letter are not separated.
+    A letter is a maximal group of algorithms of which none is separated from another.
     """
     apart = {frozenset((pair.a, pair.b)) for pair in section.pairs if pair.verdict.word in ("WIN", "LOSS")}
     order = section.ranked
-    groups: list[tuple[int, int]] = []
-    for start in range(len(order)):
-        end = start + 1
-        while end < len(order) and all(frozenset((order[end], x)) not in apart for x in order[start:end]):
-            end += 1
-        if not groups or end > groups[-1][1]:
-            groups.append((start, end))
-    letters = "abcdefghijklmnopqrstuvwxyz"
+    together = {a: {b for b in order if b != a and frozenset((a, b)) not in apart} for a in order}
+    groups = sorted(_maximal(set(), set(order), set(), together), key=lambda group: sorted(map(order.index, group)))
     return {
-        name: "".join(letters[i % 26] for i, (start, end) in enumerate(groups) if start <= index < end)
-        for index, name in enumerate(order)
+        name: "".join(LETTERS[i % len(LETTERS)] for i, group in enumerate(groups) if name in group) for name in order
     }
+
+
+def _maximal(group: set[str], others: set[str], done: set[str], together: dict[str, set[str]]) -> Iterator[set[str]]:
+    """The maximal sets of names that are all together (Bron & Kerbosch 1973)."""
+    if not others and not done and group:
+        yield group
+    for name in sorted(others):
+        yield from _maximal(group | {name}, others & together[name], done & together[name], together)
+        others, done = others - {name}, done | {name}

@@ -84,8 +84,8 @@ class Results:
 
         Columns: ``IDENTITY``; ``reason`` (one line, empty when ok); ``settings`` (JSON, empty before they are
         known); ``spent_<currency>``; ``peak_bytes``; ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary``
-        (parameters); ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages
-        that the cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
+        (parameters); ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages that
+        the cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
         among the cells of the run that used them). Numbers are NaN where the cell did not get that far.
         """
         users: dict[str, int] = {}

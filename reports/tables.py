@@ -23,7 +23,15 @@ __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboar
 
 
 def tables_of(section: Section) -> list[Table]:
-    """Every table of a section that has something to say."""
+    """Every table of a section that has something to say, made once."""
+    key = f"tables {section.slug}"
+    if key not in section.results.memo:
+        section.results.memo[key] = _tables(section)
+    made: list[Table] = section.results.memo[key]
+    return made
+
+
+def _tables(section: Section) -> list[Table]:
     made = [leaderboard(section)]
     if section.pairs:
         made += [square(section), pairwise(section)]

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from bakeoff import objectives, registry
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
 from bakeoff.on_policy_trainer import OnPolicyTrainer
-from bakeoff.rollout import Sequences, logps_as
+from bakeoff.rollout import Sequences, logps_as, sample, score, uniforms
 
 LOSSES = ("grpo", "ppo", "gpro", "rloo", "reinforce++", "online-dpo")
 WITH_VALUE = ("ppo", "gpro")
@@ -216,7 +216,8 @@ def test_an_update_moves_what_it_trains_and_nothing_else(name, precision, make_r
     made = Trained(context, name, {"prompts_per_rollout": 4, "group": 4, "learning_rate": 1e-2, "epochs": 1})
     groups = made.trainer.optimizer.param_groups
     moving = ["policy", "value"] if name in WITH_VALUE else ["policy"]
-    assert [len(group["params"]) for group in groups] == [len(roles.parameters(role)) for role in moving]
+    assert sum(len(group["params"]) for group in groups) == sum(len(roles.parameters(role)) for role in moving)
+    assert len(groups) == (3 if name in WITH_VALUE else 1)
     assert all(p.requires_grad for group in groups for p in group["params"])
     held = {id(p) for group in groups for p in group["params"]}
     assert {id(p) for p in [*roles.model.parameters(), *roles.heads.parameters()] if p.requires_grad} == held
@@ -286,6 +287,89 @@ def test_a_loss_that_is_not_finite_is_an_error(trained):
     made.algorithm.policy_loss = lambda batch, logps: batch.mean(logps * float("nan"))
     with pytest.raises(FloatingPointError, match="GRPO"):
         made.trainer.training_step(made.context.policy, None)
+
+
+def test_a_value_head_costs_no_pass_and_leaves_the_policy_alone(trained):
+    """On the policy's trunk: the value's loss gives the policy no gradient, and no token is trained twice."""
+    tokens, gradients = {}, {}
+    for value in ("adapter", "head"):
+        made = trained("ppo", {"value": value}, budget={"steps": 1})
+        rollout = made.trainer.roll_out()
+        rollout.values = torch.zeros_like(rollout.mask)
+        gradients[value] = made.gradients(rollout)[: len(made.roles.parameters("policy"))]
+        spent = made.context.meter.roles
+        tokens[value] = {role: spent[role].tokens_trained for role in ("policy", "value") if role in spent}
+    assert tokens["head"] == {"policy": tokens["adapter"]["policy"]}
+    assert tokens["adapter"]["value"] == tokens["adapter"]["policy"]
+
+
+def test_a_value_head_sends_the_policy_no_gradient(trained):
+    """With advantages of 0 and no KL, only the head has a gradient."""
+    made = trained("ppo", {"value": "head", "beta": 0.0, "epochs": 2})
+    rollout = made.trainer.roll_out()
+    rollout.advantages = torch.zeros_like(rollout.mask)
+    gradients = made.gradients(rollout)
+    assert all((gradient == 0).all() for gradient in gradients[:-2])
+    assert all((gradient != 0).any() for gradient in gradients[-2:])
+
+
+def test_the_value_warms_up_alone(trained):
+    """In the first rollout's updates the policy stays; from the second on it moves."""
+    made = trained("ppo", {"value_warmup": 1, "epochs": 2, "group": 1, "learning_rate": 1e-2}, budget={"steps": 4})
+    policy, value = ([p.detach().clone() for p in made.roles.parameters(role)] for role in ("policy", "value"))
+    seen = []
+
+    def look():
+        moved = [
+            any(not torch.equal(a, b) for a, b in zip(before, made.roles.parameters(role), strict=True))
+            for role, before in (("policy", policy), ("value", value))
+        ]
+        seen.append(tuple(moved))
+
+    made.context.callbacks[0].after_step = look
+    made.trainer.train()
+    assert seen == [(False, True), (False, True), (True, True), (True, True)]
+    assert "grad_norm_policy" not in made.context.lines[0]
+
+
+def test_updates_stop_when_the_policy_has_moved_far(trained):
+    """A large step passes the limit in the second update; the other six of the rollout are dropped, and said so."""
+    settings = {"epochs": 8, "group": 1, "stop_kl": 1e-3, "learning_rate": 1e-2}
+    made = trained("ppo", settings, budget={"steps": 4})
+    made.trainer.train()
+    assert made.trainer.rollouts == 2
+    assert [line.get("stopped_updates") for line in made.context.lines] == [None, 6.0, None, 6.0]
+
+
+def test_the_family_learns_under_one_budget(make_roles, make_context, tokenizer):
+    """PPO, GRPO, RLOO and GPRO, three seeds each, the same FLOPs: the share of "e" rises and KL stays bounded."""
+    common = {"learning_rate": 5e-3, "beta": 0.02, "prompts_per_rollout": 16, "group": 4}
+    gains, kls = {}, {}
+    for name in ("ppo", "grpo", "rloo", "gpro"):
+        settings = (
+            common | ({"epochs": 2} if name in WITH_VALUE else {}) | ({"own_share": 1.0} if name == "gpro" else {})
+        )
+        for seed in range(3):
+            context = make_context(make_roles(r=8), budget={"flops": 3e9}, seed=seed)
+            before = measured(context)
+            plugin = registry.load("algorithm", name)
+            plugin(plugin.Settings(**settings)).train(context)
+            after = measured(context)
+            gains.setdefault(name, []).append(after[0] - before[0])
+            kls.setdefault(name, []).append(after[1])
+            assert before[1] == 0
+    assert all(gain > 0.06 for each in gains.values() for gain in each), gains
+    assert all(kl < 12 for each in kls.values() for kl in each), kls
+
+
+def measured(context):
+    """Mean share of "e" of 64 samples, and their exact KL to the reference in nats a sequence."""
+    prompts = list(context.prompts["prompt_ids"]) * 8
+    with torch.no_grad(), context.meter.off():
+        ids = sample(context.roles, prompts, uniforms(5, len(prompts), context.max_new_tokens), eos=[0], pad=0).ids
+        kl = score(context.roles, Sequences.pack(prompts, ids, pad=0, device="cpu")).kl.sum(1).mean().item()
+    texts = context.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return sum(context.reward(prompts, texts)) / len(texts), kl
 
 
 # ------------------------------------------------------------------------------------ an algorithm of one's own

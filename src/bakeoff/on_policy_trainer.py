@@ -302,11 +302,19 @@ class OnPolicyTrainer(Trainer):
         self._metrics = {}
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Policy and value in groups of their own; no group is empty."""
+        """Policy and value in groups of their own, the value's head in a third; no group is empty.
+
+        Adam moves each of the head's H weights by its rate, and so the value by the rate times the sum of H hidden
+        activations: at the adapter's rate, a value of some tenths is off by several units after one update, and
+        advantages are noise. The head's rate is therefore the value's over sqrt(H).
+        """
         if self.optimizer is None:
             groups: list[dict[str, Any]] = [{"params": self.roles.parameters("policy")}]
             if self.algorithm.has_value:
-                groups.append({"params": self.roles.parameters("value"), "lr": self.algorithm.value_learning_rate()})
+                rate, head = self.algorithm.value_learning_rate(), list(self.roles.heads["value"].parameters())
+                if not self.algorithm.value_on_policy:
+                    groups.append({"params": self.roles.parameters("value")[: -len(head)], "lr": rate})
+                groups.append({"params": head, "lr": rate / head[0].shape[1] ** 0.5})
             self.optimizer = MasterAdamW(groups, lr=self.settings.learning_rate)
         return self.optimizer
 

@@ -223,10 +223,12 @@ class RoleModel:
         """
         adapters = {role: self.adapters.get(role, "__base__") for role in wanted}
         distinct = {name: role for role, name in reversed(adapters.items())}
-        if len(distinct) == 1:
-            with self.use(wanted[0]):
-                hidden = self.hidden(input_ids, attention_mask)
-                yield from ((role, hidden) for role in wanted)
+        # LLM.int8() looks for outliers over the whole batch, so there a row depends on its neighbours.
+        if len(distinct) == 1 or getattr(self.causal_lm, "is_loaded_in_8bit", False):
+            for name, runs in distinct.items():
+                with self.use(runs):
+                    hidden = self.hidden(input_ids, attention_mask)
+                    yield from ((role, hidden) for role in wanted if adapters[role] == name)
             return
         self.mixed = tuple(distinct.values())
         try:

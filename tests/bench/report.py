@@ -34,28 +34,8 @@ METRICS = {
     "distinct_2": ("higher", 0.0, 1.0),
 }
 POOL = "reference-pool-synthetic"
-WORDS = np.array(
-    [
-        "a",
-        "wonderful",
-        "dull",
-        "film",
-        "with",
-        "some",
-        "quiet",
-        "charm",
-        "and",
-        "one",
-        "very",
-        "long",
-        "second",
-        "half",
-        "that",
-        "never",
-        "quite",
-        "ends",
-    ]
-)
+TEXT = """a wonderful dull film with some quiet charm and one very long second half that never quite ends"""
+WORDS = np.array(TEXT.split())
 
 
 def write(folder: Path, samples: int) -> int:
