@@ -13,7 +13,7 @@ RUN ?= quickstart
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help install demo test check lint bench bench-report coverage report clean
+.PHONY: help install demo test check lint bench bench-ppo bench-report coverage report clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -36,6 +36,9 @@ lint: install
 
 bench: install ## Time training against bare TRL scripts; figures as one JSON line last
 	$(PY) tests/bench/training.py
+
+bench-ppo: install ## Time a PPO step against TRL 1.10's, the last with PPO; figures as one JSON line last
+	$(PY) tests/bench/ppo.py
 
 coverage: install ## Simulate how often the intervals hold the truth (docs/statistics.md); figures as one JSON line last
 	$(PY) tests/bench/coverage.py

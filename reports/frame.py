@@ -167,6 +167,16 @@ class Results:
         wanted = self._present("ledger.json")
         return self._tag(wanted, [pd.DataFrame(self._ledgers[i]["probes"], columns=columns) for i in wanted], columns)
 
+    def stages(self) -> pd.DataFrame:
+        """What each cell used of the stages that cells share: ``IDENTITY``, ``stage`` (its id), ``label``, ``flops``,
+        ``seconds``. The cost is that of the stage, which was computed once."""
+        columns = ["stage", "label", "flops", "seconds"]
+        wanted = [cell["id"] for cell in self.plan["cells"] if cell["id"] in self._ledgers]
+        shared = (self._ledgers[cell_id]["shared"] for cell_id in wanted)
+        frames = [pd.DataFrame(rows, columns=[*columns, "kind"]).drop_duplicates("stage") for rows in shared]
+        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        return self._tag(wanted, frames, columns)
+
     def training(self) -> pd.DataFrame:
         """What the trainers logged, wide: ``IDENTITY``, ``step``, ``fraction``, ``seconds``, a column a metric."""
         wanted = self._present("training.jsonl")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import bakeoff
-from bakeoff import cli, reporting, runner, setup
+from bakeoff import reporting, runner, setup
 from bakeoff.contracts import BadRow, TaskData
 from bakeoff.doctor import Check
 
@@ -32,22 +32,6 @@ def matrix(tmp_path, fake_lab, monkeypatch):
     return str(path)
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return call
-
-
 def test_help_imports_nothing_heavy():
     """``bakeoff --help`` lists the commands and leaves torch, pandas and their like alone."""
     script = (
@@ -63,7 +47,8 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "name",
-    ["run", "plan", "status", "report", "score", "compare", "gate", "doctor", "plugins list", "plugins show"],
+    ["run", "plan", "status", "report", "score", "compare", "gate", "doctor", "new", "plugins list", "plugins show"]
+    + ["plugins check"],
 )
 def test_every_command_has_an_example(name, command):
     """The help of each command ends with a command line to copy."""
@@ -112,6 +97,20 @@ def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
         ("bad", "to do", 12.0),
     ]
     assert not (tmp_path / "runs").exists()
+
+
+def test_plan_shows_what_is_shared_and_what_exists(matrix, command, tmp_path):
+    """A line a stage: who uses it, and whether it is there; in JSON, each cell with its own."""
+    rows = json.loads(command("plan", matrix, "--json")[1])
+    good, bad = ([stage["id"] for stage in row["stages"]] for row in rows)
+    assert good[0] == bad[0]
+    assert good[1] != bad[1]
+    (tmp_path / "runs" / "mine" / "stages" / good[0]).mkdir(parents=True)
+    said = {line.split()[0]: line for line in command("plan", matrix)[1].splitlines() if line.strip()}
+    assert said[good[0]].split()[1:] == ["samples", "of", "all", "done", "2", "good,", "bad", "0"]
+    assert said[good[1]].split()[1:] == ["its", "own", "to", "do", "1", "good", "0"]
+    rows = json.loads(command("plan", matrix, "--json")[1])
+    assert [[stage["state"] for stage in row["stages"]] for row in rows] == [["done", "to do"]] * 2
 
 
 @pytest.fixture

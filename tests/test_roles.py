@@ -26,6 +26,33 @@ def four_roles(make_roles):
     return make
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("architecture", ["toy", "toy_gpt2"])
+def test_attention_to_both_sides(architecture, attention, make_roles, request):
+    """The last token moves the first hidden state then and only then, padding never; afterwards all is as before."""
+    roles = make_roles(folder=request.getfixturevalue(architecture), noise=0.05)
+    roles.causal_lm.set_attn_implementation(attention)
+
+    @torch.no_grad()
+    def first(last, padding=0):
+        ids = torch.tensor([[3, 4, 5, last, *[7] * padding], [3, 4, 5, last, *[9] * padding]])
+        mask = torch.tensor([[1, 1, 1, 1, *[0] * padding]] * 2)
+        return roles.hidden(ids, mask)[:, 0]
+
+    before = first(6)
+    assert torch.equal(before, first(8))
+    with roles.attending(both_sides=True):
+        seen = first(6)
+        assert (seen - first(8)).abs().max() > 1e-3
+        padded = first(6, padding=3)
+        assert torch.equal(padded[0], padded[1])
+        assert_close(padded, seen, atol=1e-5, rtol=0)
+        with roles.attending(both_sides=False):
+            assert torch.equal(first(6), before)
+        assert torch.equal(first(6), seen)
+    assert torch.equal(first(6), before)
+
+
 def pack():
     return Sequences.pack(PROMPTS, COMPLETIONS, pad=0, device="cpu")
 

@@ -6,8 +6,9 @@ adapters off) and, for value and reward, a small fp32 head of its own. Switching
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,10 @@ ADAPTERS: dict[Role, str] = {"policy": "default", "reference": "reference", "val
 TRL_REFERENCE = "ref"
 """TRL's name for the frozen copy of "default" that some of its trainers add; they fail when it is there already,
 so ours has another."""
+
+
+LAYER = re.compile(r"\.(\d+)\.")
+"""The first number in a parameter's name is its layer, in every transformers decoder."""
 
 
 class _Pending:
@@ -53,6 +58,7 @@ class RoleModel:
         self.mixed: tuple[Role, ...] = ()
         """While one pass runs as several roles: these, each on an equal share of the rows; the meter asks."""
         self.trained: set[str] = {"policy"}
+        self.trained_layers: frozenset[int] = frozenset(range(self.layers))
         self.meter: Meter | None = None
         self._graphs: weakref.WeakSet[_Pending] = weakref.WeakSet()
         self.backbone.register_forward_hook(self._watch)
@@ -76,6 +82,11 @@ class RoleModel:
         return head
 
     @property
+    def layers(self) -> int:
+        """How many layers the transformer has."""
+        return int(self.causal_lm.config.get_text_config().num_hidden_layers)
+
+    @property
     def device(self) -> torch.device:
         return self.causal_lm.get_input_embeddings().weight.device
 
@@ -91,8 +102,8 @@ class RoleModel:
     ) -> None:
         """Add ``role``'s adapter and, for value and reward, its fp32 head.
 
-        A copy of another role's, or fresh: B = 0, A drawn from ``seed`` whatever was drawn before, the head zero.
-        With ``on_policy`` it has a head only, which reads the policy's hidden states.
+        A copy of another role's, in place of one that there is; or fresh: B = 0, A drawn from ``seed`` whatever was
+        drawn before, the head zero. With ``on_policy`` it has a head only, which reads the policy's hidden states.
         """
         if on_policy:
             self.adapters[role] = self.adapters["policy"]
@@ -112,9 +123,10 @@ class RoleModel:
 
     def _add_adapter(self, role: Role, copy_of: Role | None, seed: int) -> None:
         adapter = self.adapters[role] = ADAPTERS[role]
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model.add_adapter(adapter, self.model.peft_config[self.adapters["policy"]])
+        if copy_of is None or adapter not in self.model.peft_config:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.model.add_adapter(adapter, self.model.peft_config[self.adapters["policy"]])
         own = dict(self.model.named_parameters())
         dtype = self.parameters("policy")[0].dtype
         for name, parameter in own.items():
@@ -123,6 +135,16 @@ class RoleModel:
             parameter.data = parameter.data.to(dtype)
             if copy_of is not None:
                 parameter.data.copy_(own[name.replace(f".{adapter}.", f".{self.adapters[copy_of]}.")].data)
+
+    def remove(self, role: Role) -> None:
+        """Take ``role`` away again, its adapter and its head: the next one of that name begins afresh."""
+        if not self.shares_adapter(role):
+            self.model.delete_adapter(self.adapters[role])
+        del self.adapters[role]
+        self.trained.discard(role)
+        if role in self.heads:
+            del self.heads[role]
+        self.refresh()
 
     def has(self, role: Role) -> bool:
         """Whether ``role`` was added; without an adapter of its own, the reference is the base."""
@@ -134,10 +156,44 @@ class RoleModel:
 
     def parameters(self, role: Role) -> list[nn.Parameter]:
         """The role's own: its adapter's parameters and, where it has one, its head's."""
+        adapter = [parameter for _, parameter in self.layered_parameters(role)]
+        return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
+
+    def layered_parameters(self, role: Role) -> list[tuple[int, nn.Parameter]]:
+        """The adapter's parameters, each with its layer of the transformer; what is in none counts as the top one's."""
         marker = f".{self.adapters[role]}."
         named = [] if self.shares_adapter(role) else self.model.named_parameters()
-        adapter = [p for name, p in named if "lora_" in name and marker in name]
-        return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
+        return [
+            (int(match[1]) if (match := LAYER.search(name)) else self.layers - 1, parameter)
+            for name, parameter in named
+            if "lora_" in name and marker in name
+        ]
+
+    @contextmanager
+    def training_only(self, layers: Collection[int]) -> Iterator[None]:
+        """The policy's adapter trains in these layers only, counted from 0; the others get no gradient."""
+        former, self.trained_layers = self.trained_layers, frozenset(layers)
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.trained_layers = former
+            self.refresh()
+
+    @contextmanager
+    def attending(self, *, both_sides: bool) -> Iterator[None]:
+        """Attention to both sides, or to the left only; what it was before is back afterwards.
+
+        ``config.is_causal`` switches the mask of transformers' decoders; it says nothing to models with code of
+        their own.
+        """
+        config = self.causal_lm.config.get_text_config()
+        former = getattr(config, "is_causal", True)
+        config.is_causal = not both_sides
+        try:
+            yield
+        finally:
+            config.is_causal = former
 
     # ------------------------------------------------------------------------------------- switching
 
@@ -181,6 +237,9 @@ class RoleModel:
                 tuner.set_requires_grad(adapter, other in self.trained)
             if other in self.heads:
                 self.heads[other].requires_grad_(other in self.trained)
+        if len(self.trained_layers) < self.layers:
+            for layer, parameter in self.layered_parameters("policy"):
+                parameter.requires_grad_(layer in self.trained_layers and "policy" in self.trained)
         self.active = role
 
     def _refuse_pending(self, role: Role) -> None:

@@ -23,7 +23,7 @@ import pandas as pd
 
 import bakeoff
 from bakeoff import registry
-from bakeoff.contracts import EvalContext, Evaluator, Judge, Metric
+from bakeoff.contracts import EvalContext, Evaluator, Judge, Metric, ModelView
 from bakeoff.environment import command_line, versions
 from bakeoff.errors import BakeoffError, PluginError, PluginFailure, StoreError
 from bakeoff.identity import plugin_identity
@@ -38,8 +38,10 @@ SCORES = ["id", *KEYS, "fraction", "metric", "value"]
 Kind = Literal["evaluator", "judge"]
 
 
-def score_samples(evaluators: Sequence[Evaluator], context: EvalContext) -> pd.DataFrame:
-    """Every evaluator's rows, one below the other.
+def score_samples(
+    evaluators: Sequence[Evaluator], context: EvalContext, model: ModelView | None = None
+) -> pd.DataFrame:
+    """Every evaluator's rows, one below the other. Those that need it are handed the ``model``.
 
     A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
     """
@@ -47,7 +49,7 @@ def score_samples(evaluators: Sequence[Evaluator], context: EvalContext) -> pd.D
     frames = []
     for evaluator in evaluators:
         try:
-            frame = evaluator.score(context)
+            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)
         except Exception as error:
             raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
         finite = frame["value"].astype(float).abs().lt(float("inf"))
