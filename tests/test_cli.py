@@ -47,8 +47,10 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "name",
-    ["run", "plan", "status", "report", "score", "compare", "gate", "doctor", "new", "plugins list", "plugins show"]
-    + ["plugins check"],
+    [
+        *("run", "plan", "status", "report", "score", "compare", "gate", "doctor", "new"),
+        *("plugins list", "plugins show", "plugins check"),
+    ],
 )
 def test_every_command_has_an_example(name, command):
     """The help of each command ends with a command line to copy."""

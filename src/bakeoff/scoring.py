@@ -17,13 +17,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 
 import bakeoff
 from bakeoff import registry
-from bakeoff.contracts import EvalContext, Evaluator, Judge, Metric, ModelView
+from bakeoff.contracts import EvalContext, Evaluator, Judge, Metric
 from bakeoff.environment import command_line, versions
 from bakeoff.errors import BakeoffError, PluginError, PluginFailure, StoreError
 from bakeoff.identity import plugin_identity
@@ -32,6 +32,9 @@ from bakeoff.spec import PluginSpec
 from bakeoff.store import Store
 from bakeoff.stored import KEYS, StoredCell, stored_cells
 from bakeoff.tournament import CANARIES, VERDICTS, Tournament, play, stack
+
+if TYPE_CHECKING:
+    from bakeoff.modelview import ModelView
 
 SCORES = ["id", *KEYS, "fraction", "metric", "value"]
 

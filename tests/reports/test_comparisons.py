@@ -67,8 +67,8 @@ def test_unequal_budgets_get_no_verdict(five):
         ledger = json.loads(path.read_text())
         five.edit(path, spent=ledger["spent"] | {"flops": 9e12})
     (section,) = sections(five.results())
-    assert section.effects["grpo-lr3"].verdict.reason == "over the budget: grpo-lr3 spent 150%"
-    assert pair_of(section, "grpo-lr3", "dpo").verdict.reason == "unequal budgets: grpo-lr3 spent 150% and dpo 101%"
+    assert section.effects["grpo-lr3"].verdict.reason == "grpo-lr3 spent 150% of the budget."
+    assert pair_of(section, "grpo-lr3", "dpo").verdict.reason == "grpo-lr3 spent 150% of the budget."
     assert section.effects["dpo"].verdict.word == "WIN"
 
 

@@ -84,7 +84,7 @@ def test_ledger_shows_share_of_the_budget_and_both_shared_costs(section):
 
 def test_ledger_totals_are_charged_both_ways(section):
     """dpo spent 6.06 T itself; with the 1.1 T stage alone 7.16 T, with a sixth of it 6.24 T; ppo used no stage."""
-    ledger = tables.ledger(section)
+    ledger = ledgers.ledger(section)
     assert cell(ledger, "dpo", "alone_flops").text == "7.16 T"
     assert cell(ledger, "dpo", "split_flops").text == "6.24 T"
     rows = ledger.frame.set_index("algorithm")
@@ -95,7 +95,7 @@ def test_ledger_totals_are_charged_both_ways(section):
 
 def test_a_shared_stage_has_its_cost_and_its_users(section):
     """What six cells used costs 1.1 T once, a sixth of that each; the totals over users are what was computed."""
-    table = tables.stages(section)
+    table = ledgers.stages(section)
     (row,) = table.frame.to_dict("records")
     assert row == {
         "stage": "pairs-1", "label": "pairs", "users": 6, "algorithms": "sft, dpo", "seeds": "0, 1, 2",
