@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class RewardModelSettings(PluginSettings):
     stage: Path | None = None
-    """A folder ``stages/reward-model-...`` of a run whose task has preferences and no reward."""
+    """A folder ``stages/reward-model-...`` of a run that trained a reward model."""
     model: Path | str | None = None
     """Or a sequence classifier with one output: a folder, or a hub id."""
     revision: str | None = None

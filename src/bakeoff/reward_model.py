@@ -52,7 +52,7 @@ def load_stage(folder: Path) -> RewardModel:
     if record["kind"] != "reward-model" or "model" not in record:
         raise StoreError(
             f"{folder} is not the stage of a reward model, or an older bakeoff wrote it.",
-            fix="Name a folder stages/reward-model-... of a run whose task has preferences and no reward.",
+            fix="Name a folder stages/reward-model-... of a run that trained a reward model.",
         )
     spec, lora = ModelSpec.model_validate(record["model"]), LoraSpec.model_validate(record["lora"])
     if models.fingerprint(spec) != record["inputs"]["model"]:
