@@ -121,12 +121,13 @@ def leaked_prompt(results: Results) -> Iterator[Flag]:
     """Test prompts that stand in the training rows, exactly or almost."""
     for section in sections(results):
         found = [(results.record(cell).get("data") or {}).get("overlap") or {} for cell in section.cells["id"]]
-        for kind, blocks, how in (("exact", True, "are training prompts too"), ("near", False, "are almost")):
+        for kind, what, blocks in (("exact", "training prompts too", True), ("near", "nearly training prompts", False)):
             worst = max(found, key=lambda overlap: overlap.get(kind, 0), default={})
-            if worst.get(kind):
-                told = "" if blocks else " made of the words of training prompts"
-                names = ", ".join(map(str, worst["examples"][:3]))
-                text = f"{worst[kind]} test prompts {how}{told}, such as {names}."
+            if count := worst.get(kind, 0):
+                before = 0 if blocks else worst["exact"]  # the examples of exact ones come first
+                names = ", ".join(map(str, worst["examples"][before : before + 3]))
+                many = f"{count} test prompts are" if count > 1 else "1 test prompt is"
+                text = f"{many} {what}{f', such as {names}' if names else ''}."
                 yield Flag("leaked_prompt", text, section.title, (), blocks)
 
 

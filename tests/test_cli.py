@@ -293,8 +293,13 @@ def test_gate_exits_with_its_code(code, matrix, command, monkeypatch):
     assert json.loads(command("gate", "mine", "--json")[1])["code"] == code
 
 
-def test_gate_on_a_run_that_is_not_there_is_an_infrastructure_failure(matrix, command):
-    """A build must not pass because a run was not found."""
+def test_gate_that_cannot_read_or_breaks_is_an_infrastructure_failure(matrix, command, monkeypatch):
+    """A build must not pass because a run was not found, nor fail as a regression because the gate broke."""
     code, _, problems = command("gate", "nowhere")
     assert code == 3
     assert "nowhere" in problems
+    command("run", matrix, "--only", "algorithm=good")
+    monkeypatch.setattr(reporting, "gate", lambda *arguments, **options: {}["no such key"])
+    code, _, problems = command("gate", "mine")
+    assert code == 3
+    assert "KeyError" in problems

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from bakeoff import declaration, registry
 from bakeoff import matrix as matrices
 from bakeoff.environment import command_line, environment
-from bakeoff.errors import BakeoffError
 from bakeoff.executors import LocalExecutor
 from bakeoff.matrix import Matrix
 from bakeoff.progress import Display
@@ -274,7 +273,7 @@ def _compare(matrix: Matrix, store: Store) -> None:
 
     try:
         scoring.score_by_free_judge(store, matrix.spec.judge)
-    except BakeoffError as error:
+    except Exception as error:
         logger.warning("the algorithms were not compared with each other: %s", error)
 
 

@@ -125,16 +125,16 @@ def gate(
     Exit code: 0 ok, 1 regression, 2 nothing measured, 3 infrastructure failure, 4 not comparable.
     """
     from bakeoff import reporting
-    from bakeoff.errors import StoreError
+    from bakeoff.errors import BakeoffError
     from bakeoff.store import find_run
 
     try:
         results = reporting.read_results(find_run(run, runs), mixed=mix)
         other = reporting.read_results(find_run(against, runs), mixed=mix) if against else None
         made = reporting.gate(results, other, margin=margin, metric=metric)
-    except StoreError as error:  # a run that cannot be read has passed nothing
-        say(str(error))
-        raise typer.Exit(3) from None
+    except Exception as error:  # a gate that breaks has let nothing pass, and is no regression either
+        say(str(error) if isinstance(error, BakeoffError) else f"{type(error).__name__}: {error}")
+        raise typer.Exit(3) from error
     if as_json:
         findings = [{"code": code.name.lower(), "text": text} for code, text in made.findings]
         print_json({"code": int(made.code), "outcome": made.code.name.lower(), "findings": findings})
