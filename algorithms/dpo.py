@@ -13,7 +13,7 @@ class DPOSettings(PluginSettings):
     """Settings of ``dpo``."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak; decays linearly over the budget. Full fine-tuning uses 1e-6 (paper, App. B); LoRA ten to a hundred
+    """Peak; follows the matrix's schedule. Full fine-tuning uses 1e-6 (paper, App. B); LoRA ten to a hundred
     times that."""
     batch: int = Field(default=8, ge=1)
     """Pairs an optimizer step."""

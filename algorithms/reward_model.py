@@ -63,3 +63,5 @@ class RewardModelRow(Algorithm):
             seed=context.seed,
             log=context.log,
         )
+        with context.meter.off():  # as every export is
+            context.reward_model.normalise(context.rankings)

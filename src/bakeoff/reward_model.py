@@ -158,7 +158,7 @@ class RewardModel:
         seed: int,
         log: Callable[[Mapping[str, float]], None] = lambda metrics: None,
     ) -> None:
-        """Train on what ``settings`` ask of ``rankings``, then normalise; ``facts`` tell of it.
+        """Train on what ``settings`` ask of ``rankings``; ``facts`` tell of it. ``normalise`` it then.
 
         One optimizer step each of ``steps``, at ``decay(step)`` times the learning rate.
         """
@@ -188,7 +188,6 @@ class RewardModel:
         self.roles.trained.discard("reward")
         self.roles.refresh()
         self.facts |= {"loss": settings.loss, "comparisons": len(rows), "final_loss": loss.item()}
-        self._normalise(rows[:CHECKED])
 
     def loss(self, rankings: Rankings, settings: RewardModelSettings) -> Tensor:
         """Mean over prompts of ``reward_model_loss``; under the active role "reward", with gradients."""
@@ -196,8 +195,9 @@ class RewardModel:
         scores = [torch.tensor(row["scores"], dtype=torch.float32, device=rewards[0].device) for row in rankings]
         return torch.stack([reward_model_loss(r, s, settings) for r, s in zip(rewards, scores, strict=True)]).mean()
 
-    def _normalise(self, rankings: Rankings) -> None:
-        raw = torch.tensor(self.rewards(*_flat(rankings)))
+    def normalise(self, rankings: Rankings) -> None:
+        """Shift and scale the head: mean 0 and standard deviation 1 over the first completions of ``rankings``."""
+        raw = torch.tensor(self.rewards(*_flat(list(rankings)[:CHECKED])))
         mean, std = raw.mean().item(), max(raw.std().item(), 1e-6)
         head: Any = self.roles.heads["reward"]
         with torch.no_grad():

@@ -271,6 +271,7 @@ class Stages:
             model.fit(
                 learned_from, spec.reward_model, steps=range(steps), decay=lambda step: 1 - step / steps, seed=seed
             )
+            model.normalise(learned_from)
             if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:
                 right = model.pairs(held_out)["logit"] > 0
                 model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}

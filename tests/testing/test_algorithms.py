@@ -8,7 +8,7 @@ import torch
 from bakeoff import registry
 from bakeoff.contracts import Algorithm, PluginSettings
 from bakeoff.seeds import derive_seed
-from bakeoff.testing import ConformanceError, check_algorithm, examine
+from bakeoff.testing import ConformanceError, check_algorithm, examine, toy_model
 from bakeoff.testing.lab import STEPS
 
 
@@ -87,6 +87,19 @@ class ThinksOn(Honest):
         super().train(context)
         with torch.no_grad():
             self.loss(context, self.rows(context), 1)
+
+
+class ThinksElsewhere(Honest):
+    """Asks a model of its own, which no budget knows of."""
+
+    def begin(self, context):
+        super().begin(context)
+        self.teacher = toy_model(hidden=128)
+
+    def step(self, context):
+        ids = torch.zeros(8, 32, dtype=torch.long)
+        self.teacher(input_ids=ids)
+        super().step(context)
 
 
 class CountsNothing(Honest):
@@ -298,6 +311,7 @@ def test_an_honest_algorithm_keeps_every_promise():
         (ExplainsNothing, "described", "'mystery' is not explained"),
         (GoesOn, "budget", "12 updates of the policy on a budget of 6"),
         (ThinksOn, "budget", "computing after its last step"),
+        (ThinksElsewhere, "budget", "of which the meter saw"),
         (CountsNothing, "budget", "6 updates, and no step was counted"),
         (CountsEverySecond, "budget", "12 updates of the policy on a budget of 6"),
         (TakesMoreCapacity, "capacity", "had 8192 weights before training and has 32768"),

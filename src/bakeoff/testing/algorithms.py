@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any, get_args
 
@@ -16,6 +17,8 @@ SPLITS = ("micro_batch", "gradient_accumulation_steps")
 """Settings that divide an optimizer step's rows among forward passes, and change nothing but memory."""
 STANDARD: dict[str, str] = {"loss": "", "reward": "reward"}
 """Metrics that reports look for; the second, of algorithms that consume a reward."""
+UNSEEN = 1.25
+"""How much more may be computed than the meter sees; its count and torch's own differ by a twentieth."""
 FREEZE = "Train only `context.roles.parameters('policy')`: never unfreeze the base."
 CLOSE = 0.02
 """How far apart two adapters may be, as a share of the way they went, when only rounding differs."""
@@ -57,7 +60,7 @@ def trains(lab: Lab) -> str:
 
 
 def budget(lab: Lab) -> str:
-    """Training stops once the budget is spent, at most one optimizer step late, and every step is counted."""
+    """Training stops once the budget is spent, at most one step late; every step and all computing is counted."""
     trained = _within(lab.training())
     if trained.updates > STEPS:
         raise Broken(
@@ -70,7 +73,12 @@ def budget(lab: Lab) -> str:
             "Loop over `context.steps()`, or hand `context.callbacks` to the trainer.",
         )
     flops = _flops(trained)
-    half = _within(ended(lab.run(lab.cell(budget={"flops": 0.55 * flops}))))
+    half = _within(ended(lab.run(lab.cell(budget={"flops": 0.55 * flops}), count=True)))
+    if half.computed > UNSEEN * (seen := _flops(half)):
+        raise Broken(
+            f"it computed {half.computed:.2g} FLOPs, of which the meter saw {seen:.2g}.",
+            "Compute with the shared model only (`context.policy`, `context.roles`): no other is on the budget.",
+        )
     late = half.spent - 1.0
     return f"{trained.steps} of {STEPS} steps; on a FLOPs budget {len(half.fractions)} steps, {late:.0%} over it"
 
@@ -91,8 +99,6 @@ def _within(trained: Trained) -> Trained:
 
 
 def _flops(trained: Trained) -> float:
-    import json
-
     return float(json.loads((trained.folder / "ledger.json").read_text())["spent"]["flops"])
 
 
@@ -111,9 +117,7 @@ def capacity(lab: Lab) -> str:
 
 def base(lab: Lab) -> str:
     """The base that all algorithms share is the same after training, bit for bit."""
-    return _untouched(
-        lab.training(), "base", "Train only `context.roles.parameters('policy')`: never unfreeze the base."
-    )
+    return _untouched(lab.training(), "base", FREEZE)
 
 
 def reference(lab: Lab) -> str:
@@ -132,7 +136,7 @@ def reward(lab: Lab) -> str:
 
 
 def _untouched(trained: Trained, what: str, fix: str) -> str:
-    if trained.frozen[what] != trained.frozen_after[what]:
+    if trained.frozen[what] != trained.frozen_after.get(what):
         raise Broken(f"the weights of the {what} differ after training.", fix)
     return f"sha256 {trained.frozen[what][:12]} before and after"
 
@@ -290,9 +294,12 @@ def adapter(lab: Lab) -> str:
     from bakeoff import models
 
     trained = lab.training()
-    loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(trained.folder / "adapter"))
-    weights = [weight for name, weight in loaded.named_parameters() if "lora_" in name]
-    if not equal({str(index): weight.float() for index, weight in enumerate(weights)}, trained.adapter):
+    folder, own = trained.folder / "adapter", list(trained.adapter.values())
+    if lab.plugin.role == "reward":
+        folder, own = folder / "reward", own[:-2]  # its head's weight and bias lie beside the adapter
+    loaded: Any = PeftModel.from_pretrained(models.load_base(lab.cell().model), str(folder))
+    weights = [weight.float() for name, weight in loaded.named_parameters() if "lora_" in name]
+    if len(weights) != len(own) or not all(a.equal(b) for a, b in zip(weights, own, strict=True)):
         raise Broken(
             "peft loads other weights from the cell's adapter than the policy had.",
             'Train the adapter "default" in place; do not rename, merge or replace it.',

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from bakeoff.contracts import EvalContext, Metric
+from bakeoff.contracts import EvalContext, Metric, Need
 
 from .playthings import ToyJudge, ToyTask
 from .promises import Broken
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["prompt_id", "sample", "metric", "value"]
 KEYS = ["prompt_id", "sample", "metric"]
-NEEDS = ("samples", "logprobs", "reference_samples")
+NEEDS: tuple[str, ...] = get_args(Need)
 PLAIN = ("we were there.", "the film was good", "never seen a sweet film", "three, there were three", "good", "e e e")
 
 
@@ -34,7 +34,21 @@ def context_for(needs: frozenset[str], texts: Sequence[str] = PLAIN) -> EvalCont
     reference = _samples(rows, texts, 3)
     if "reference_samples" not in needs:
         reference = reference.iloc[:0]
-    return EvalContext(rows, samples, reference, task, task.reward, task.gold, ToyJudge())
+    pairs = _pairs(rows) if "pairs" in needs else None
+    return EvalContext(rows, samples, reference, task, task.reward, task.gold, ToyJudge(), pairs=pairs)
+
+
+def _pairs(rows: Sequence[Any]) -> pd.DataFrame:
+    """A pair of each prompt, two in three of them right, one without a doubt."""
+    import pandas as pd
+
+    records = []
+    for place, row in enumerate(rows):
+        gap = (50.0 if place == 0 else 0.4 * place) * (1 if place % 3 else -1)
+        lengths = {"chosen_tokens": 3 + place, "rejected_tokens": 4 + place % 2}
+        rewards = {"chosen_reward": gap, "rejected_reward": 0.0, "logit": gap, "logit_again": gap}
+        records.append({"prompt_id": row["id"], "sample": 0} | lengths | rewards)
+    return pd.DataFrame.from_records(records)
 
 
 def _samples(rows: Sequence[Any], texts: Sequence[str], shift: int) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from bakeoff.spec import (
     ModelSpec,
     PluginSpec,
     PreparationSpec,
+    RewardModelSpec,
     WarmStartSpec,
 )
 from bakeoff.store import Store
@@ -71,6 +72,8 @@ class Trained:
     updates: int = 0
     """Steps of an optimizer that holds a policy weight, whether or not the meter was told."""
     gave_up: str = ""
+    computed: float = 0.0
+    """Floating-point operations of all matrix products while it trained, where they were counted."""
 
     @functools.cached_property
     def lines(self) -> list[dict[str, Any]]:
@@ -127,9 +130,11 @@ class Lab:
             evaluators=(PluginSpec(name="toy", label="toy"),),
             judge=PluginSpec(name="toy", label="toy"),
             evaluation=EvaluationSpec(prompts=2, probes=0),
-            preparation=PreparationSpec(prompts=16, samples=2, reward_model_steps=2),
-            warm_start=WarmStartSpec(
-                algorithm=PluginSpec(name="toy-nudge", label="nudge"), budget=BudgetSpec(name="toy", seconds=1e9)
+            preparation=PreparationSpec(prompts=16, samples=2, reward_model=RewardModelSpec(steps=2)),
+            warm_start=(
+                WarmStartSpec(
+                    algorithm=PluginSpec(name="toy-nudge", label="nudge"), budget=BudgetSpec(name="toy", seconds=1e9)
+                ),
             ),
             checkpoint_s=checkpoint_s,
         )
@@ -164,15 +169,14 @@ class Lab:
         stop_after: int | None = None,
         on_pass: Callable[[Trained], None] = lambda trained: None,
         start: Mapping[str, Tensor] | None = None,
+        count: bool = False,
     ) -> Trained:
         """Run a cell; with the ``name`` of one that was stopped ``stop_after`` steps, go on with it.
 
         ``on_pass`` is called before each pass with gradients; what it raises, the model raises. ``start`` replaces
-        the policy's first weights. Raises what the cell raises; a cell that was given up says so in ``gave_up``.
+        the policy's first weights. ``count`` counts what is computed, by whatever model. Raises what the cell raises;
+        a cell that was given up says so in ``gave_up``.
         """
-        import torch
-        from torch.optim.optimizer import register_optimizer_step_post_hook
-
         from bakeoff import worker
         from bakeoff.setup import load
 
@@ -181,53 +185,90 @@ class Lab:
         name = name or f"cell-{self._count}"
         store = Store(self.folder / "run")
         trained = Trained(store.open_cell(name))
-        setup = load(cell)
-        begun: list[float] = []
-
-        def progress(phase: str, fraction: float, note: str) -> None:
-            if phase == "train" and not begun:
-                begun.append(time.monotonic())
-                if start is not None:
-                    for key, parameter in _policy(run).items():
-                        parameter.data.copy_(start[key])
-                trained.start, trained.frozen = _copied(run), _frozen(run)
-            elif phase == "train":
-                trained.fractions.append(run.meter.fraction)
-                if len(trained.fractions) == stop_after:
-                    raise GivenUp
-            elif phase == "evaluate":
-                trained.adapter, trained.frozen_after = _copied(run), _frozen(run)
-                trained.spent = run.meter.fraction
-
-        def before_pass(module: Any, inputs: Any) -> None:
-            if not begun or not torch.is_grad_enabled():
-                return
-            if run.meter.fraction > RUNAWAY or trained.updates > RUNAWAY * cell.budget.limits().get("steps", 1e9):
-                raise GivenUp(f"it had spent {RUNAWAY:g} times its budget and was going on")
-            if time.monotonic() - begun[0] > LONGEST_S:
-                raise GivenUp(f"it had trained for {LONGEST_S:g} s on the toy model and was going on")
-            on_pass(trained)
-
-        def after_update(optimizer: Any, *ignored: Any) -> None:
-            held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-            if begun and any(id(weight) in held for weight in _policy(run).values()):
-                trained.updates += 1
-
-        run = worker.CellRun(cell, name, setup, store, progress)
-        hooks = [
-            setup.roles.backbone.register_forward_pre_hook(before_pass),
-            register_optimizer_step_post_hook(after_update),
-        ]
+        watch = _Watch(trained, stop_after, on_pass, start, count)
+        watch.run = worker.CellRun(cell, name, load(cell), store, watch.progress)
+        log = (trained.folder / "log.txt").open("a")
         try:
-            with (trained.folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
-                run.run()
+            with watch.hooks(), log, contextlib.redirect_stdout(log):
+                watch.run.run()
         except GivenUp as reason:
             trained.gave_up = str(reason)
-            trained.spent = run.meter.fraction
-        finally:
-            for hook in hooks:
-                hook.remove()
+            trained.spent = watch.run.meter.fraction
         return trained
+
+
+@dataclass
+class _Watch:
+    """Looks at a cell while it trains, and writes what it sees into ``trained``."""
+
+    trained: Trained
+    stop_after: int | None
+    on_pass: Callable[[Trained], None]
+    start: Mapping[str, Tensor] | None
+    count: bool
+    run: CellRun = field(init=False)
+    begun: float | None = None
+    """When training began, on the monotonic clock."""
+    counting: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def progress(self, phase: str, fraction: float, note: str) -> None:
+        """Called by the cell as its phases go on: at the start of training, after each step, and at its end."""
+        trained = self.trained
+        if phase == "train" and self.begun is None:
+            self.begun = time.monotonic()
+            if self.start is not None:
+                for key, parameter in _policy(self.run).items():
+                    parameter.data.copy_(self.start[key])
+            trained.start, trained.frozen = _copied(self.run), _frozen(self.run)
+            self._count_flops()
+        elif phase == "train":
+            trained.fractions.append(self.run.meter.fraction)
+            if len(trained.fractions) == self.stop_after:
+                raise GivenUp
+        elif phase == "evaluate":
+            self.counting.close()
+            trained.adapter, trained.frozen_after = _copied(self.run), _frozen(self.run)
+            trained.spent = self.run.meter.fraction
+
+    def _count_flops(self) -> None:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        if self.count:
+            counter = self.counting.enter_context(FlopCounterMode(display=False))
+            self.counting.callback(lambda: setattr(self.trained, "computed", float(counter.get_total_flops())))
+
+    @contextmanager
+    def hooks(self) -> Iterator[None]:
+        """Within the block, passes of the shared model and steps of optimizers are seen."""
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        handles = [
+            self.run.setup.roles.backbone.register_forward_pre_hook(self._before_pass),
+            register_optimizer_step_post_hook(self._after_update),
+        ]
+        with self.counting:
+            try:
+                yield
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    def _before_pass(self, module: Any, inputs: Any) -> None:
+        import torch
+
+        if self.begun is None or not torch.is_grad_enabled():
+            return
+        most = RUNAWAY * self.run.cell.budget.limits().get("steps", 1e9)
+        if self.run.meter.fraction > RUNAWAY or self.trained.updates > most:
+            raise GivenUp(f"it had spent {RUNAWAY:g} times its budget and was going on")
+        if time.monotonic() - self.begun > LONGEST_S:
+            raise GivenUp(f"it had trained for {LONGEST_S:g} s on the toy model and was going on")
+        self.on_pass(self.trained)
+
+    def _after_update(self, optimizer: Any, *ignored: Any) -> None:
+        held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+        if self.begun is not None and any(id(weight) in held for weight in _policy(self.run).values()):
+            self.trained.updates += 1
 
 
 def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
@@ -243,7 +284,8 @@ def ended(trained: Trained) -> Trained:
 
 
 def _policy(run: CellRun) -> dict[str, Any]:
-    return {str(index): weight for index, weight in enumerate(run.setup.roles.parameters("policy"))}
+    """What the algorithm trains: the policy's adapter, or the reward model's with its head."""
+    return {str(index): weight for index, weight in enumerate(run.setup.roles.parameters(run.algorithm.role))}
 
 
 def _copied(run: CellRun) -> dict[str, Tensor]:
@@ -254,7 +296,8 @@ def _frozen(run: CellRun) -> dict[str, str]:
     """Hashes of the base and of the frozen roles that there are."""
     roles = run.setup.roles
     base = [weight for name, weight in roles.model.named_parameters() if "lora_" not in name]
-    groups = {"base": base} | {role: roles.parameters(role) for role in ("reference", "reward") if roles.has(role)}
+    kept = [role for role in ("policy", "reference", "reward") if roles.has(role) and role != run.algorithm.role]
+    groups = {"base": base} | {role: roles.parameters(role) for role in kept}
     return {name: _hash(weights) for name, weights in groups.items()}
 
 
