@@ -16,14 +16,16 @@ import pandas as pd
 
 from bakeoff.contracts import Metric
 
-from . import comparisons, equality, frontier
+from . import comparisons, equality, frontier, standings
 from .comparisons import Comparison
 from .equality import EqualBy
 from .files import slug
 from .frame import CURRENCIES, Primary, Results
 from .frontier import Frontier, Overoptimised
 from .grids import align, means_by_seed
+from .preferences import LengthControlled
 from .scores import CellScores
+from .standings import Ranking
 from .statistics import Components, Estimate, Floats, bounded, two_way, variance_components
 
 BASELINE = "base"
@@ -65,6 +67,7 @@ class Section:
     _cubes: dict[tuple[str, str, int | None], Cube] = field(default_factory=dict, repr=False)
     _grids: dict[tuple[str, str, int | None], pd.DataFrame] = field(default_factory=dict, repr=False)
     _curves: dict[tuple[str, str], list[Point]] = field(default_factory=dict, repr=False)
+    _comparisons: dict[str, list[Comparison]] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -214,12 +217,24 @@ class Section:
 
     def comparisons(self, metric: str) -> list[Comparison]:
         """Every pair on any metric; those of all but the primary one are exploratory and not adjusted."""
-        return comparisons.compare(self, metric)
+        if metric not in self._comparisons:
+            self._comparisons[metric] = comparisons.compare(self, metric)
+        return self._comparisons[metric]
+
+    @cached_property
+    def length_controlled(self) -> dict[str, LengthControlled]:
+        """By trained algorithm: the win rate over where training started as it would be at equal length."""
+        return standings.length_controlled(self)
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """Bradley-Terry strengths of the finished algorithms by the primary metric; None with fewer than three."""
+        return standings.ranking(self)
 
     @cached_property
     def tiers(self) -> dict[str, str]:
         """Letters of each finished algorithm: two that share one are not separated by a verdict."""
-        return comparisons.tiers(self)
+        return standings.tiers(self)
 
     @cached_property
     def frontier(self) -> Frontier | None:

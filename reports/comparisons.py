@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 EXPLORATORY = "exploratory"
 """The family of every comparison that was not declared: its p values are not adjusted."""
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -138,26 +137,3 @@ def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:
         notes.append("sequential, unadjusted: the declaration was changed after results were there")
     reason = "; ".join([*filter(None, [verdict.reason]), *notes])
     return Verdict(verdict.word, reason, verdict.leaning, verdict.seeds_needed)
-
-
-def tiers(section: Section) -> dict[str, str]:
-    """Letters by algorithm: two share one exactly where no WIN or LOSS separates them. The best ones have "a".
-
-    A letter is a maximal group of algorithms of which none is separated from another.
-    """
-    apart = {frozenset((pair.a, pair.b)) for pair in section.pairs if pair.verdict.word in ("WIN", "LOSS")}
-    order = section.ranked
-    together = {a: {b for b in order if b != a and frozenset((a, b)) not in apart} for a in order}
-    groups = sorted(_maximal(set(), set(order), set(), together), key=lambda group: sorted(map(order.index, group)))
-    return {
-        name: "".join(LETTERS[i % len(LETTERS)] for i, group in enumerate(groups) if name in group) for name in order
-    }
-
-
-def _maximal(group: set[str], others: set[str], done: set[str], together: dict[str, set[str]]) -> Iterator[set[str]]:
-    """The maximal sets of names that are all together (Bron & Kerbosch 1973)."""
-    if not others and not done and group:
-        yield group
-    for name in sorted(others):
-        yield from _maximal(group | {name}, others & together[name], done & together[name], together)
-        others, done = others - {name}, done | {name}

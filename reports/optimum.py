@@ -125,6 +125,8 @@ def worth_best_of(reward: float, curve: BestOfN, *, sign: float = 1.0) -> float:
     Infinity where even the best of all samples is worse.
     """
     levels = np.maximum.accumulate(sign * curve.reward)
+    if np.isnan(reward):
+        return float("nan")
     if sign * reward <= levels[0]:
         return 1.0
     if sign * reward > levels[-1]:

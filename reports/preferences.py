@@ -93,7 +93,7 @@ def length_controlled(
     *,
     rng: np.random.Generator,
     difficulty: Floats | None = None,
-    draws: int = DRAWS // 4,
+    draws: int = DRAWS // 10,
 ) -> LengthControlled:
     """The win rate at equal length, from ``outcomes`` (K, P) in [0, 1] and lengths, policy minus reference, (K, P).
 
@@ -102,13 +102,16 @@ def length_controlled(
     logit of the others' mean outcome, say.
     """
     outcomes, lengths = np.asarray(outcomes, dtype=float), np.asarray(length_difference, dtype=float)
+    start = np.zeros(3)
     hard = np.zeros(outcomes.shape) if difficulty is None else np.broadcast_to(difficulty, outcomes.shape)
 
     def at_equal_length(y: Floats, length: Floats, hard: Floats) -> Floats:
         spread = length.std()
         gap = np.tanh(length / spread) if spread > 0 else np.zeros(length.shape)
         columns = [np.ones(y.size), gap.ravel(), (hard - hard.mean()).ravel()]
-        fitted = logistic_fit(np.stack(columns, axis=1), y.ravel())
+        fitted = logistic_fit(np.stack(columns, axis=1), y.ravel(), start=start)
+        # A resample's fit is near the data's: Newton starts there.
+        start[:] = fitted if not start.any() else start
         logits = fitted[0] + fitted[2] * columns[2]
         return np.array([(1 / (1 + np.exp(-logits))).mean(), fitted[1]])
 
@@ -122,12 +125,12 @@ def length_controlled(
     return LengthControlled(win_rate, raw, slope.value, warning)
 
 
-def logistic_fit(features: Floats, outcomes: Floats) -> Floats:
+def logistic_fit(features: Floats, outcomes: Floats, *, start: Floats | None = None) -> Floats:
     """Coefficients (F,) of a logistic regression of ``outcomes`` (N,) in [0, 1] on ``features`` (N, F), by Newton.
 
-    Outcomes between 0 and 1 (ties, means) count in proportion, as in a quasi-binomial fit.
+    Outcomes between 0 and 1 (ties, means) count in proportion, as in a quasi-binomial fit. ``start`` is where to begin.
     """
-    coefficients = np.zeros(features.shape[1])
+    coefficients = np.zeros(features.shape[1]) if start is None else start.copy()
     for _ in range(50):
         expected = 1 / (1 + np.exp(-np.clip(features @ coefficients, -30, 30)))
         gradient = features.T @ (outcomes - expected) - RIDGE * coefficients

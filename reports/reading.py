@@ -65,11 +65,10 @@ def read_columns(path: Path, columns: Sequence[str], *, optional: Sequence[str] 
 
 def codes(column: pa.ChunkedArray) -> tuple[list[Any], Any]:
     """(values, code of each row): a column of few values as small integers, values in sorted order."""
-    array = column.combine_chunks()
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.unify_dictionaries().combine_chunks()
+    if not len(column):
+        return [], np.empty(0, dtype=np.int64)
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    array = coded.unify_dictionaries().combine_chunks()
     values = array.dictionary.to_pylist()
     order = sorted(range(len(values)), key=lambda index: values[index])
     place = [0] * len(values)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import checks, formats, judged, ledgers
+from . import across, checks, formats, judged, ledgers
 from .analysis import Section, sections
 from .equality import amount_text
 from .findings import listing
 from .frame import Results
 from .ledgers import runs
+from .standings import Ranking
 from .table import ARROWS, Cell, Column, Table, spread
 from .verdicts import ENOUGH_SEEDS
 
@@ -36,6 +37,8 @@ def _tables(section: Section) -> list[Table]:
     made = [leaderboard(section)]
     if section.pairs:
         made += [square(section), pairwise(section)]
+    if section.ranking is not None:
+        made.append(strengths(section.ranking, formats.phrase(section.primary.name)))
     if section.equal_by:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
     if section.metrics:
@@ -46,7 +49,7 @@ def _tables(section: Section) -> list[Table]:
 def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
     """Every table of a run; section by section, then those of the whole run."""
     found: list[tuple[Section | None, Table]] = [(s, table) for s in sections(results) for table in tables_of(s)]
-    return [*found, *((None, table) for table in ledgers.tables_of_run(results))]
+    return [*found, *((None, table) for table in [*across.tables_of_run(results), *ledgers.tables_of_run(results)])]
 
 
 def leaderboard(section: Section) -> Table:
@@ -67,6 +70,7 @@ def leaderboard(section: Section) -> Table:
         columns.append(Column("tier", "tier", help="algorithms that share a letter are not separated by a verdict"))
     optional = (
         Column("win_rate", "win rate", "percent", True, "against where the policy started; ties count half"),
+        Column("win_rate_lc", "at equal length", "percent", True, "win rate if answers were as long as the start's"),
         Column("kl", "KL", "number", True, "exact KL from where the policy started, nats a sequence"),
         Column("kl_token", "KL a token", "number", help="sum of KL over all tokens / number of tokens, nats"),
         Column("length_tokens", "length", "number", help="tokens a completion"),
@@ -75,6 +79,7 @@ def leaderboard(section: Section) -> Table:
     )
     measured = set(section.metrics)
     measured |= {"kl_token"} if {"kl", "length_tokens"} <= measured else set()
+    measured |= {"win_rate_lc"} if section.length_controlled else set()
     measured |= {"length_ratio"} if section.baseline and "length_tokens" in measured else set()
     columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
     if section.frontier is not None and section.frontier.policies:
@@ -106,12 +111,19 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     row["tier"] = section.tiers.get(name, "")
     for metric in ("win_rate", "kl", "length_tokens", "ended_eos"):
         row |= spread(metric, section.estimate(name, metric))
-    row |= _ratios(section, name) | _on_frontier(section, name)
+    row |= _at_equal_length(section, name) | _ratios(section, name) | _on_frontier(section, name)
     row["flops"], row["seconds"] = done["spent_flops"].mean(), done["spent_seconds"].mean()
     row["flops_shared"] = (done["spent_flops"] + done["shared_flops"]).mean()
     row["seconds_shared"] = (done["spent_seconds"] + done["shared_seconds"]).mean()
     row["peak_bytes"] = done["peak_bytes"].max()
     return row
+
+
+def _at_equal_length(section: Section, name: str) -> dict[str, Any]:
+    found = section.length_controlled.get(name)
+    rate = found.win_rate if found else (np.nan, np.nan, np.nan)
+    values = dict(zip(("win_rate_lc", "win_rate_lc_low", "win_rate_lc_high"), rate, strict=True))
+    return values | {"length_warning": found.warning if found else ""}
 
 
 def _ratios(section: Section, name: str) -> dict[str, float]:
@@ -164,6 +176,8 @@ def _leaderboard_caption(section: Section) -> str:
     parts += [f"For comparison, {name} scores {formats.fixed(score)}." for name, score in scores.items()]
     if any(pair.difference.n_seeds < ENOUGH_SEEDS for pair in section.pairs):
         parts.append(f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing.")
+    warned = {name: found.warning for name, found in section.length_controlled.items() if found.warning}
+    parts += [f"Win rate of {name} at equal length: {warning}." for name, warning in warned.items()]
     if section.frontier is not None:
         pool = section.frontier
         parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
@@ -221,6 +235,25 @@ def square(section: Section) -> Table:
     columns = (Column("algorithm", "row against column"), *against)
     caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
     return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns)
+
+
+def strengths(ranking: Ranking, by: str) -> Table:
+    """Bradley-Terry: one number an algorithm from all its pairs, and the ranks that resampling leaves possible."""
+    fit = ranking.fit
+    order = np.argsort(-fit.strength)
+    columns = {"strength": fit.strength, "strength_low": fit.low, "strength_high": fit.high}
+    columns |= {"rank": fit.rank, "rank_low": fit.rank_low, "rank_high": fit.rank_high}
+    frame = pd.DataFrame({"algorithm": ranking.algorithms, **columns}).iloc[order].reset_index(drop=True)
+    shown = (
+        Column("algorithm", "algorithm"),
+        Column("rank", "rank", "whole", True),
+        Column("strength", "strength", "signed", True, "log-odds of scoring higher than the average algorithm"),
+    )
+    caption = (
+        f"Who scores a higher {by} on the same prompt and seed, ties half, as a Bradley-Terry model. 95% two-way "
+        f"bootstrap over {ranking.seeds} seeds and {ranking.prompts} prompts; too narrow below five seeds."
+    )
+    return Table("ranking", "Ranking", caption, frame, shown)
 
 
 def equal_by_what(section: Section) -> Table:

@@ -75,7 +75,7 @@ def judge(
     if seeds < 2:
         return Verdict("INCONCLUSIVE", "conditional on this run: 1 seed stands for no other", "", ENOUGH_SEEDS)
     needed = None
-    if components is not None:
+    if components is not None and word == "INCONCLUSIVE":
         factor = p_adjusted / difference.p if difference.p > 0 and p_adjusted >= difference.p else 1.0
         needed = seeds_to_decide(
             components, difference.mean, prompts=difference.n_prompts, at_least=seeds + 1, margin=margin, family=factor

@@ -95,19 +95,6 @@ def test_seeds_that_were_added_after_a_look_are_said(five):
     assert verdict.reason.startswith("sequential, unadjusted")
 
 
-def test_tiers_share_a_letter_where_no_verdict_separates(five_seeds):
-    """Two algorithms have a letter in common exactly where neither beats the other; the best have an a."""
-    (section,) = sections(five_seeds)
-    tiers = section.tiers
-    assert list(tiers) == section.ranked
-    assert "a" in tiers[section.ranked[0]]
-    apart = {frozenset((pair.a, pair.b)) for pair in section.pairs if pair.verdict.word in ("WIN", "LOSS")}
-    for a in tiers:
-        for b in tiers:
-            if a != b:
-                assert bool(set(tiers[a]) & set(tiers[b])) == (frozenset((a, b)) not in apart)
-
-
 def test_a_single_algorithm_has_no_pairs(run):
     """With base alone there is nothing to compare, and no error."""
     for label in ("sft", "dpo", "ppo", "grpo-lr3"):
