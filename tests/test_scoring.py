@@ -89,7 +89,7 @@ class Run:
             {"id": cell, "model": "m", "task": "letters", "budget": "b", "algorithm": name, "seed": seed}
             for (name, seed), cell in self.cells.items()
         ]
-        self.store.write_json(self.store.plan_path, {"cells": entries, "name": "run", "primary_metric": "gold_reward"})
+        self.store.write_json(self.store.plan_path, {"cells": entries, "name": "run"})
 
     def _write(self, name, seed, task):
         cell = f"{name}-{seed}"

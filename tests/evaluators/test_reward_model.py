@@ -120,7 +120,7 @@ def test_reward_model_of_a_stage_is_the_one_that_was_trained(stage, make_context
     gaps = [a - b for a, b in zip(trained([ROW] * 4, left), trained([ROW] * 4, right), strict=True)]
     assert found == ["a" if gap > 0 else "b" for gap in gaps]
     assert set(found) == {"a", "b"}
-    assert judge.facts["train_pairs"] > 0
+    assert judge.facts["comparisons"] > 0
 
 
 def test_stage_of_another_kind_or_base_is_refused(stage, make_context, tmp_path):
