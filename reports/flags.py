@@ -256,7 +256,7 @@ def _mixed(results: Results, kind: str, concerns: Callable[[str], bool]) -> Iter
                 found = "; ".join(
                     f"{value} in {', '.join(names[cell] for cell in ids)}" for value, ids in values.items()
                 )
-                yield Flag(kind, f"Cells are mixed that differ in {field}: {found}.", blocks=True)
+                yield Flag(kind, f"Not a comparison of like with like: cells are mixed, as asked, by {field}: {found}.")
 
 
 def over_optimised(results: Results) -> Iterator[Flag]:
