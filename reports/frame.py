@@ -174,7 +174,9 @@ class Results:
         wanted = [cell["id"] for cell in self.plan["cells"] if cell["id"] in self._ledgers]
         shared = (self._ledgers[cell_id]["shared"] for cell_id in wanted)
         frames = [pd.DataFrame(rows, columns=[*columns, "kind"]).drop_duplicates("stage") for rows in shared]
-        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        frames = [
+            frame.assign(label=frame["label"].where(frame["label"].notna(), frame["kind"]))[columns] for frame in frames
+        ]
         return self._tag(wanted, frames, columns)
 
     def training(self) -> pd.DataFrame:

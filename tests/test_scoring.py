@@ -104,6 +104,8 @@ class Run:
         }  # fmt: skip
         self.store.write_json(folder / "cell.json", record)
         self.store.write_json(folder / "status.json", {"status": "ok", "reason": ""})
+        if name != "base":
+            (folder / "adapter").mkdir()
         self.store.write_frame(folder / "samples.parquet", self.samples(TEXTS[name]))
         self.store.write_frame(
             self.store.stage(f"reference-samples-{seed}") / "samples.parquet", self.samples(["start", "e"])

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from bakeoff import registry
 from bakeoff.contracts import EvalContext, Judge
 from bakeoff.errors import StoreError
 from bakeoff.setup import guarded, task_and_data
@@ -47,8 +46,8 @@ class StoredCell:
 
     @property
     def trains(self) -> bool:
-        """Whether its algorithm changes the policy."""
-        return registry.load("algorithm", self.spec.algorithm.name).trains
+        """Whether its algorithm changed the policy: then it left an adapter. The plugin need not be there any more."""
+        return (self.store.cell(self.id) / "adapter").is_dir()
 
     @property
     def has_samples(self) -> bool:
