@@ -24,7 +24,7 @@ demo: install ## Run the quickstart matrix and print the comparison (minutes on 
 	$(VENV)/bin/bakeoff run quickstart
 
 test: install lint ## Lint, types and all tests; no network, no GPU
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 check: install lint ## Lint, types, import rules and what the wheel holds
 	$(PY) -m pytest tests/test_architecture.py tests/test_packaging.py
@@ -40,11 +40,11 @@ bench: install ## Time training against bare TRL scripts; figures as one JSON li
 bench-ppo: install ## Time a PPO step against TRL 1.10's, the last with PPO; figures as one JSON line last
 	$(PY) tests/bench/ppo.py
 
-coverage: install ## Simulate how often the intervals hold the truth (docs/statistics.md); figures as one JSON line last
-	$(PY) tests/bench/coverage.py
-
 bench-report: install ## Time a report over a million synthetic samples; figures as one JSON line last
 	$(PY) tests/bench/report.py
+
+coverage: install ## Simulate how often the intervals hold the truth (docs/statistics.md); figures as one JSON line last
+	$(PY) tests/bench/coverage.py
 
 report: install ## Compile the report again: make report RUN=quickstart
 	$(VENV)/bin/bakeoff report $(RUN)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .grids import align
+from .grids import align, means_by_seed
+from .resampling import sign_flip_test
 from .statistics import Estimate, holm, paired_difference, variance_components, win_rate
 from .verdicts import Verdict, judge
 
@@ -42,10 +43,18 @@ class Comparison:
     verdict: Verdict
     margin: float | None
     """The largest difference that does not matter; None where none was declared and the metric has no range."""
+    by_seed: dict[int, float]
+    """The difference of each seed, mean over prompts; diverged seeds as they were counted."""
 
     @property
     def p(self) -> float:
         return self.difference.p
+
+    @property
+    def p_sign_flip(self) -> float:
+        """Of the seeds' differences alone, without any assumption on how they are distributed; NaN for one seed."""
+        values = np.array(list(self.by_seed.values()))
+        return sign_flip_test(values, rng=np.random.default_rng(0)) if len(values) > 1 else float("nan")
 
 
 def compare(section: Section, metric: str) -> list[Comparison]:
@@ -87,7 +96,8 @@ def _family(section: Section, metric: str, family: str, pairs: list[tuple[str, s
         )
         verdict = _noted(verdict, section, a, b)
         rate = _win_rate(section, metric, a, b, left)
-        yield Comparison(a, b, metric, difference, rate, family, float(p), verdict, margin)
+        by_seed = means_by_seed(left - right)
+        yield Comparison(a, b, metric, difference, rate, family, float(p), verdict, margin, by_seed)
 
 
 def _matched(section: Section, metric: str, a: str, b: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:

@@ -171,12 +171,10 @@ class Results:
         """What each cell used of the stages that cells share: ``IDENTITY``, ``stage`` (its id), ``label``, ``flops``,
         ``seconds``. The cost is that of the stage, which was computed once."""
         columns = ["stage", "label", "flops", "seconds"]
-        wanted = [cell["id"] for cell in self.plan["cells"] if cell["id"] in self._ledgers]
-        shared = (self._ledgers[cell_id]["shared"] for cell_id in wanted)
-        frames = [pd.DataFrame(rows, columns=[*columns, "kind"]).drop_duplicates("stage") for rows in shared]
-        frames = [
-            frame.assign(label=frame["label"].where(frame["label"].notna(), frame["kind"]))[columns] for frame in frames
-        ]
+        wanted = self._present("ledger.json")
+        used = [pd.DataFrame(self._ledgers[i]["shared"], columns=[*columns, "kind"]) for i in wanted]
+        frames = [frame.drop_duplicates("stage") for frame in used]
+        frames = [frame.assign(label=frame["label"].astype(object).fillna(frame["kind"]))[columns] for frame in frames]
         return self._tag(wanted, frames, columns)
 
     def training(self) -> pd.DataFrame:

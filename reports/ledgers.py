@@ -20,7 +20,7 @@ from .table import Column, Kind, Table
 
 
 def tables_of(section: Section) -> list[Table]:
-    """The ledgers of a section: budget, tuning, and data where a cell got as far as that."""
+    """The ledgers of a section: budget, shared stages, tuning, and data where a cell got as far as that."""
     made = [ledger(section), *filter(None, [stages(section)]), tuning(section)]
     told = facts(section.results, section)
     return [*made, data(section, told)] if told else made

@@ -174,6 +174,11 @@ def _leaderboard_caption(section: Section) -> str:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
     scores = section.results.references.get(section.task, {})
     parts += [f"For comparison, {name} scores {formats.fixed(score)}." for name, score in scores.items()]
+    if section.unranked:
+        parts.append(
+            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
+            "text and are never sampled; see every metric."
+        )
     if any(pair.difference.n_seeds < ENOUGH_SEEDS for pair in section.pairs):
         parts.append(f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing.")
     warned = {name: found.warning for name, found in section.length_controlled.items() if found.warning}
@@ -181,11 +186,6 @@ def _leaderboard_caption(section: Section) -> str:
     if section.frontier is not None:
         pool = section.frontier
         parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
-    if section.unranked:
-        parts.append(
-            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
-            "text and are never sampled; see every metric."
-        )
     return " ".join(parts)
 
 
@@ -195,7 +195,14 @@ def pairwise(section: Section) -> Table:
         {"a": c.a, "b": c.b, "family": c.family}
         | spread("difference", c.difference)
         | spread("win_rate", c.win_rate)
-        | {"p": c.p, "p_holm": c.p_holm, "verdict": c.verdict.label, "word": c.verdict.word, "reason": c.verdict.reason}
+        | {
+            "p": c.p,
+            "p_holm": c.p_holm,
+            "p_sign_flip": c.p_sign_flip,
+            "verdict": c.verdict.label,
+            "word": c.verdict.word,
+            "reason": c.verdict.reason,
+        }
         | {"seeds_needed": c.verdict.seeds_needed, "margin": c.margin, "detectable": c.difference.detectable}
         | {"seeds": c.difference.n_seeds, "prompts": c.difference.n_prompts}
         for c in section.pairs
@@ -207,6 +214,7 @@ def pairwise(section: Section) -> Table:
         Column("difference", f"Δ {formats.phrase(section.primary.name)}", "signed", True),
         Column("win_rate", "win rate", "percent", True, "share of prompts on which it scores higher; ties count half"),
         Column("p_holm", "Holm p", "p"),
+        Column("p_sign_flip", "sign-flip p", "p", help="exact, of the seeds' differences; 5 seeds reach 0.062 at best"),
         Column("verdict", "verdict", "verdict"),
         Column("reason", "because"),
         Column("seeds_needed", "seeds to decide", "whole", help="with 80% power, were the estimates the truth"),

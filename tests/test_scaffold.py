@@ -7,7 +7,7 @@ import tomllib
 import pytest
 import yaml
 
-from bakeoff import registry, scaffold
+from bakeoff import matrix, registry, scaffold
 from bakeoff.errors import PluginError
 from bakeoff.testing import examine
 
@@ -65,13 +65,13 @@ def test_its_own_test_passes(source):
 
 def test_what_is_written_is_tidy(source):
     """Lint and format as here, whose rules a stranger may not have: code that one is glad to begin with."""
-    rules = ["--isolated", "--line-length", "120"]
-    for words in (["check", "--select", "E,F,I,B,UP,SIM,RUF", *rules], ["format", "--check", *rules]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *words, "--no-cache", "."],
-            cwd=source / "bakeoff-new-loop", capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout
+    rules = ["--isolated", "--line-length", "120", "--no-cache", "."]
+    for folder in source.iterdir():
+        for words in (["check", "--select", "E,F,I,B,UP,SIM,RUF"], ["format", "--check"]):
+            done = subprocess.run(
+                [sys.executable, "-m", "ruff", *words, *rules], cwd=folder, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout
 
 
 def test_metadata_and_ci_file_are_valid(source):
@@ -132,3 +132,12 @@ def test_an_unknown_flavour_lists_those_that_there_are(tmp_path):
         scaffold.write("algorithm", "mine", flavour="fancy", to=tmp_path)
     with pytest.raises(PluginError, match="a judge has no flavours"):
         scaffold.write("judge", "mine", flavour="loop", to=tmp_path)
+
+
+def test_the_matrix_in_its_readme_is_one(source, site, monkeypatch, tmp_path):
+    """As it stands, with the new algorithm beside the baselines."""
+    monkeypatch.syspath_prepend(site)
+    readme = (source / "bakeoff-new-loop" / "README.md").read_text()
+    (tmp_path / "mine.yaml").write_text(readme.partition("```yaml\n")[2].partition("```")[0])
+    labels = {cell.algorithm.label for cell in matrix.load(tmp_path / "mine.yaml").cells()}
+    assert labels == {"base", "sft", "dpo", "grpo", "new-loop"}

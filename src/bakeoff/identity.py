@@ -16,7 +16,7 @@ import bakeoff
 from bakeoff import registry
 from bakeoff.spec import IDENTITY, CellSpec, PluginSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it when what an id hashes changes, so that old and new ids never mix."""
 
 

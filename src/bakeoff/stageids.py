@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,17 @@ class StageKeys:
         inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": self.cell.seed}
         return StageKey("reference-samples", inputs, "samples of the reference")
 
-    def reference_pool(self, rewards: Sequence[str], reward_model: str | None) -> StageKey:
-        """Many completions a prompt from where the policy starts, scored by ``rewards``: charged to nobody."""
-        spec = self.cell.evaluation
-        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.reference_samples}
-        inputs |= {"rewards": list(rewards), "reward_model": reward_model}
-        return StageKey("reference-pool", inputs, f"{spec.reference_samples} samples a prompt of the reference")
+    def reference_pool(self) -> StageKey:
+        """Many scored completions of the evaluation prompts from there: measuring, charged to nobody."""
+        spec, cell = self.cell.evaluation, self.cell
+        scored_by = self.reward_model().id if has_reward_model(cell) else None
+        inputs = {
+            **self._start(),
+            "prompts": spec.prompts,
+            "samples": spec.reference_samples,
+            "reward_model": scored_by,
+        }
+        return StageKey("reference-pool", inputs, f"{spec.reference_samples} samples of the reference a prompt")
 
 
 def has_reward_model(cell: CellSpec) -> bool:

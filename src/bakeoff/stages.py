@@ -50,7 +50,6 @@ class Stages:
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
         self.reference_id: str | None = None
-        self._reward_model_id: str | None = None
         self._annotator = setup.gold or setup.train_reward
         self.keys = StageKeys(setup.cell, setup.roles.device.type)
 
@@ -277,9 +276,7 @@ class Stages:
                 model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
 
-        folder = self._stage(self.keys.reward_model(), build)
-        model.restore(folder)
-        self._reward_model_id = folder.name
+        model.restore(self._stage(self.keys.reward_model(), build))
         setup.train_reward = model.score
         facts, noise = model.facts, spec.reward_model.label_noise
         told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"
@@ -309,22 +306,21 @@ class Stages:
 
         The same draws for every seed: the pool says what the start can do, not what a run did.
         """
-        setup, spec = self.setup, self.setup.cell.evaluation
+        setup, count = self.setup, self.setup.cell.evaluation.reference_samples
         scores = {"gold_reward": setup.gold, "train_reward": setup.train_reward}
         rewards = {name: score for name, score in scores.items() if score is not None}
-        if not rewards or not spec.reference_samples:
+        if not rewards or not count:
             return None
 
         def build(folder: Path, meter: Meter) -> None:
             rows = setup.evaluation_rows
-            seed, samples = derive_seed("reference pool"), spec.reference_samples
-            frame = setup.draw_samples("reference", rows, seed=seed, samples=samples)
+            frame = setup.draw_samples("reference", rows, seed=derive_seed("reference pool"), samples=count)
             by_id = {row.row["id"]: row.row for row in rows}
             scored = [by_id[name] for name in frame["prompt_id"]]
             columns = {name: score(scored, frame["completion"].tolist()) for name, score in rewards.items()}
             kept = frame[["prompt_id", "sample", "completion", "n_tokens"]].assign(**columns)
             self.store.write_frame(folder / "samples.parquet", kept)
 
-        folder = self._stage(self.keys.reference_pool(sorted(rewards), self._reward_model_id), build)
+        folder = self._stage(self.keys.reference_pool(), build)
         self.shared.pop()  # measuring is nobody's training cost
         return folder.name

@@ -110,8 +110,7 @@ class CellRun:
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
         self.reference = self.stages.reference_samples() if self.algorithm.is_sampled() else no_samples()
-        if self.algorithm.is_sampled():
-            self.reference_pool = self.stages.reference_pool()
+        self.reference_pool = self.stages.reference_pool() if self.algorithm.is_sampled() else None
         if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
             self.held_out = self.stages.held_out_rankings()
         self._write_cell()

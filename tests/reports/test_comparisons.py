@@ -27,6 +27,14 @@ def test_other_metrics_are_exploratory_and_not_adjusted(five_seeds):
     assert section.comparisons("no_such_metric") == []
 
 
+def test_each_pair_has_a_test_without_a_distribution(five_seeds):
+    """Five seeds that all gain: 2 of 32 sign patterns are as extreme; four seeds reach 2 of 16."""
+    (section,) = sections(five_seeds)
+    sft, ppo = section.effects["sft"], section.effects["ppo"]
+    assert sft.by_seed == pytest.approx(section.by_seed("sft"))
+    assert (sft.p_sign_flip, ppo.p_sign_flip) == (2 / 32, 2 / 16)
+
+
 def test_all_pairs_can_be_declared_one_family(five):
     """Ten pairs in one family: the smallest p is multiplied by ten."""
     five.edit(five.folder / "plan.json", declarations=[five.declaration(family="all-pairs")])

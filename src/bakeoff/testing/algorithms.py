@@ -9,7 +9,7 @@ from typing import Any, get_args
 from bakeoff import cellprocess
 from bakeoff.contracts import Source
 
-from .lab import STEPS, Lab, Trained, ended, equal
+from .lab import STEPS, Lab, Trained, ended
 from .promises import Broken, DoesNotApply, told
 from .subject import explained, said
 
@@ -301,10 +301,10 @@ def adapter(lab: Lab) -> str:
     weights = [weight.float() for name, weight in loaded.named_parameters() if "lora_" in name]
     if len(weights) != len(own) or not all(a.equal(b) for a, b in zip(weights, own, strict=True)):
         raise Broken(
-            "peft loads other weights from the cell's adapter than the policy had.",
+            "peft loads other weights from the cell's adapter than were trained.",
             'Train the adapter "default" in place; do not rename, merge or replace it.',
         )
-    return f"{len(weights)} weights, equal to the policy's"
+    return f"{len(weights)} weights, equal to those that were trained"
 
 
 def four_bit(lab: Lab) -> str:

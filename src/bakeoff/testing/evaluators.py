@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,9 +12,12 @@ from bakeoff.contracts import EvalContext, Metric, Need
 from .playthings import ToyJudge, ToyTask
 from .promises import Broken
 from .subject import HOSTILE, Subject, described
+from .surroundings import toy_folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bakeoff.modelview import ModelView
 
 COLUMNS = ["prompt_id", "sample", "metric", "value"]
 KEYS = ["prompt_id", "sample", "metric"]
@@ -24,18 +28,40 @@ PLAIN = ("we were there.", "the film was good", "never seen a sweet film", "thre
 def context_for(needs: frozenset[str], texts: Sequence[str] = PLAIN) -> EvalContext:
     """What an evaluator with these needs is handed in a cell, and no more: two samples of each of six prompts."""
     task = ToyTask()
-    rows = task.load().test[:6]
+    written = [text if len(text.strip()) > 1 else "we were there" for text in texts]
+    rows = [
+        {**row, "text": row["prompt"] + written[place % len(written)]} for place, row in enumerate(task.load().test[:6])
+    ]
     samples = _samples(rows, texts, 0)
     if "logprobs" in needs:
         lengths = samples["n_tokens"]
         samples["token_logps"] = [[-1.5 - 0.1 * place for place in range(n)] for n in lengths]
         samples["token_reference_logps"] = [[-1.6 - 0.05 * place for place in range(n)] for n in lengths]
         samples["token_kl"] = [[0.02 * (place + 1) for place in range(n)] for n in lengths]
-    reference = _samples(rows, texts, 3)
-    if "reference_samples" not in needs:
-        reference = reference.iloc[:0]
-    pairs = _pairs(rows) if "pairs" in needs else None
-    return EvalContext(rows, samples, reference, task, task.reward, task.gold, ToyJudge(), pairs=pairs)
+    return EvalContext(
+        rows,
+        samples if needs & {"samples", "logprobs"} else samples.iloc[:0],
+        _samples(rows, texts, 3).iloc[: None if "reference_samples" in needs else 0],
+        task,
+        task.reward,
+        task.gold,
+        ToyJudge(),
+        _model() if "model" in needs else None,
+        _pairs(rows) if "pairs" in needs else None,
+    )
+
+
+@functools.cache
+def _model() -> ModelView:
+    """The toy model, as an evaluator may ask it."""
+    from bakeoff import models
+    from bakeoff.modelview import ModelView
+    from bakeoff.roles import RoleModel
+    from bakeoff.spec import LoraSpec, ModelSpec
+
+    spec = ModelSpec(label="toy", folder=toy_folder(), precision="fp32")
+    policy = models.add_lora(models.load_base(spec), LoraSpec(r=4), seed=0, dtype=models.compute_dtype(spec))
+    return ModelView(RoleModel(policy), models.load_tokenizer(spec), bidirectional=False, max_tokens=40)
 
 
 def _pairs(rows: Sequence[Any]) -> pd.DataFrame:
@@ -68,10 +94,11 @@ def scores(evaluator: Subject) -> str:
     """It gives one row a (prompt, sample, metric), of metrics that it declares: never a mean, never a sample twice."""
     context = context_for(evaluator.plugin.needs)
     frame = _score(evaluator, context)
+    ids, sampled = {row["id"] for row in context.rows}, len(context.samples)
     known = set(zip(context.samples["prompt_id"], context.samples["sample"], strict=True))
     found = set(zip(frame["prompt_id"], frame["sample"], strict=True))
-    if found - known:
-        raise Broken(f"it scored {sorted(found - known)[0]}, which was not sampled.", "Keep the samples' own keys.")
+    if wrong := sorted(key for key in found if key[0] not in ids or (sampled and key not in known)):
+        raise Broken(f"it scored {wrong[0]}, which is not there.", "Keep the keys of the samples, or the rows' ids.")
     if frame.duplicated(KEYS).any():
         twice = frame.loc[frame.duplicated(KEYS), KEYS].iloc[0].tolist()
         raise Broken(f"it scored {twice} twice.", "Give one row a (prompt, sample, metric).")
@@ -79,9 +106,9 @@ def scores(evaluator: Subject) -> str:
     if extra := sorted(set(frame["metric"]) - declared):
         raise Broken(f"it gave the metric {extra[0]!r}, which it does not declare.", "Declare it in `metrics`.")
     for name, part in frame.groupby("metric"):
-        if missing := sorted(set(context.samples["prompt_id"]) - set(part["prompt_id"])):
+        if missing := sorted(ids - set(part["prompt_id"])):
             raise Broken(
-                f"{name!r} has {len(part)} values for {len(known)} samples, none of prompt {missing[0]!r}.",
+                f"{name!r} has {len(part)} values for {len(known) or len(ids)} samples, none of prompt {missing[0]!r}.",
                 "Score every sample: intervals and paired comparisons need the single values.",
             )
     return f"{len(frame)} values of {', '.join(sorted(frame['metric'].unique())) or 'no metric'}"

@@ -17,9 +17,10 @@ from bakeoff.errors import PluginError
 from bakeoff.registry import Kind
 
 from . import algorithms, evaluators, judges, reports, tasks
-from .lab import Lab, one_cpu, surroundings
+from .lab import Lab
 from .promises import Check, Conformance, Finding, chosen, find
 from .subject import Subject
+from .surroundings import one_cpu, surroundings
 
 CHECKS: Mapping[Kind, tuple[Check, ...]] = {
     "algorithm": algorithms.CHECKS,

@@ -6,8 +6,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import registry
 from bakeoff.catalogue import PluginInfo
 from bakeoff.contracts import Algorithm
-from bakeoff.errors import BakeoffError
 from bakeoff.spec import (
     BudgetSpec,
     CellSpec,
@@ -32,12 +28,13 @@ from bakeoff.spec import (
 )
 from bakeoff.store import Store
 
-from .playthings import Nudge, ToyEvaluator, ToyJudge, ToyTask
 from .promises import Broken, DoesNotApply
+from .surroundings import toy_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bakeoff.roles import Role
     from bakeoff.worker import CellRun
 
 STEPS = 6
@@ -58,7 +55,7 @@ class Trained:
 
     folder: Path
     start: dict[str, Tensor] = field(default_factory=dict)
-    """The policy's adapter before training ..."""
+    """What it trains, the policy's adapter or a reward model's, before training ..."""
     adapter: dict[str, Tensor] = field(default_factory=dict)
     """... and after it."""
     frozen: dict[str, str] = field(default_factory=dict)
@@ -70,7 +67,7 @@ class Trained:
     spent: float = 0.0
     """The share of the budget spent when training ended."""
     updates: int = 0
-    """Steps of an optimizer that holds a policy weight, whether or not the meter was told."""
+    """Steps of an optimizer that holds one of these weights, whether or not the meter was told."""
     gave_up: str = ""
     computed: float = 0.0
     """Floating-point operations of all matrix products while it trained, where they were counted."""
@@ -217,7 +214,7 @@ class _Watch:
         if phase == "train" and self.begun is None:
             self.begun = time.monotonic()
             if self.start is not None:
-                for key, parameter in _policy(self.run).items():
+                for key, parameter in _trained(self.run).items():
                     parameter.data.copy_(self.start[key])
             trained.start, trained.frozen = _copied(self.run), _frozen(self.run)
             self._count_flops()
@@ -267,7 +264,7 @@ class _Watch:
 
     def _after_update(self, optimizer: Any, *ignored: Any) -> None:
         held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
-        if self.begun is not None and any(id(weight) in held for weight in _policy(self.run).values()):
+        if self.begun is not None and any(id(weight) in held for weight in _trained(self.run).values()):
             self.trained.updates += 1
 
 
@@ -283,21 +280,22 @@ def ended(trained: Trained) -> Trained:
     return trained
 
 
-def _policy(run: CellRun) -> dict[str, Any]:
+def _trained(run: CellRun) -> dict[str, Any]:
     """What the algorithm trains: the policy's adapter, or the reward model's with its head."""
     return {str(index): weight for index, weight in enumerate(run.setup.roles.parameters(run.algorithm.role))}
 
 
 def _copied(run: CellRun) -> dict[str, Tensor]:
-    return {name: weight.detach().float().clone() for name, weight in _policy(run).items()}
+    return {name: weight.detach().float().clone() for name, weight in _trained(run).items()}
 
 
 def _frozen(run: CellRun) -> dict[str, str]:
     """Hashes of the base and of the frozen roles that there are."""
     roles = run.setup.roles
     base = [weight for name, weight in roles.model.named_parameters() if "lora_" not in name]
-    kept = [role for role in ("policy", "reference", "reward") if roles.has(role) and role != run.algorithm.role]
-    groups = {"base": base} | {role: roles.parameters(role) for role in kept}
+    yardsticks: tuple[Role, ...] = ("reference", "reward")
+    others = [role for role in yardsticks if role != run.algorithm.role and roles.has(role)]
+    groups: dict[str, Any] = {"base": base} | {role: roles.parameters(role) for role in others}
     return {name: _hash(weights) for name, weights in groups.items()}
 
 
@@ -308,66 +306,3 @@ def _hash(weights: list[Any]) -> str:
     for weight in weights:
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-# -------------------------------------------------------------------------------- the surroundings
-
-
-@functools.cache
-def _toy() -> tempfile.TemporaryDirectory[str]:
-    from bakeoff import worker
-
-    from .toys import save_toy
-
-    worker.quiet()
-    folder = tempfile.TemporaryDirectory(prefix="bakeoff-toy-")
-    save_toy(Path(folder.name) / "model")
-    return folder
-
-
-def toy_folder() -> Path:
-    """A toy model on disk, made once a process and gone with it."""
-    return Path(_toy().name) / "model"
-
-
-@contextmanager
-def surroundings() -> Iterator[None]:
-    """The plugins around the one that is checked are there by name."""
-    with contextlib.ExitStack() as stack:
-        for kind, name, plugin in _PLAYTHINGS:
-            stack.enter_context(registry.lend(kind, name, plugin))
-        yield
-
-
-@contextmanager
-def one_cpu() -> Iterator[None]:
-    """One thread and no GPU: what makes runs equal bit for bit.
-
-    Raises ``BakeoffError`` where torch has taken a GPU already.
-    """
-    import torch
-
-    threads, gpus = torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        if torch.cuda.is_available():
-            raise BakeoffError(
-                "a check compares runs bit for bit, and torch uses a GPU in this process already.",
-                fix="Set CUDA_VISIBLE_DEVICES to nothing before it starts.",
-            )
-        torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        if gpus is None:
-            del os.environ["CUDA_VISIBLE_DEVICES"]
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-
-
-_PLAYTHINGS: tuple[tuple[registry.Kind, str, type[Any]], ...] = (
-    ("task", "toy", ToyTask),
-    ("evaluator", "toy", ToyEvaluator),
-    ("judge", "toy", ToyJudge),
-    ("algorithm", "toy-nudge", Nudge),
-)

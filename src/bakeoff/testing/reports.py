@@ -21,9 +21,9 @@ from bakeoff.contracts import Report
 from bakeoff.environment import environment
 from bakeoff.store import Store
 
-from .lab import one_cpu, surroundings, toy_folder
 from .promises import Broken
 from .subject import CANARY, HOSTILE, said
+from .surroundings import one_cpu, surroundings, toy_folder
 
 MATRIX = """\
 name: conformance
