@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import across, checks, formats, ledgers
+from . import across, checks, formats, judged, ledgers
 from .analysis import Section, sections
 from .equality import amount_text
 from .findings import listing
@@ -43,7 +43,7 @@ def _tables(section: Section) -> list[Table]:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
     if section.metrics:
         made.append(metrics(section))
-    return [*made, *checks.tables_of(section), *ledgers.tables_of(section)]
+    return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
 
 
 def all_tables(results: Results) -> list[tuple[Section | None, Table]]:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from bakeoff.reports.frame import Results
 from bakeoff.reports.html import HTML
 
 CHROMIUM = next(
@@ -120,9 +121,9 @@ def test_hostile_text_never_closes_the_data_island(run):
 
 
 def test_parity_problems_are_shown_first(run):
-    """An unequal comparison says so above the leaderboard, naming field, value and cell."""
+    """Unequal cells that are mixed are told above the leaderboard, naming field, value and cell."""
     run.edit(run.path("dpo", 1) / "cell.json", parity={"device": "cuda<b>"})
-    text = HTML().render(run.results())
+    text = HTML().render(Results.read(run.folder, mixed=True))
     assert text.index("Not a fair comparison") < text.index("Leaderboard</h2>")
     assert "<code>cuda&lt;b&gt;</code> in dpo seed 1" in text
 
