@@ -212,6 +212,10 @@ class Section:
         rows = rows[rows["sample"] == rows["sample"].min()]
         return rows.pivot(index="prompt_id", columns="metric", values="value")
 
+    def values(self, algorithm: str, metric: str) -> pd.Series[float]:
+        """Every score of a metric at the end of training, one a sample."""
+        return self._rows(algorithm, metric, None)["value"]
+
     # ------------------------------------------------------------------------------- plumbing
 
     @cached_property

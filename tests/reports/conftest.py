@@ -26,7 +26,7 @@ ALGORITHMS = {  # label: (entry point, title, gain at the end, KL at the end, se
     "grpo-lr3": ("grpo", "Group Relative Policy Optimization", 0.36, 9.4, 45.0, 0.0),
 }
 SEEDS = (0, 1, 2)
-PROMPTS = [f"p{i:03d}" for i in range(48)]
+PROMPTS = 48
 METRICS = [
     ("gold_reward", "VADER compound", "higher", "gold reward", -1.0, 1.0, "reward"),
     ("train_reward", "VADER compound", "higher", "reward that training optimised", -1.0, 1.0, "reward"),
@@ -47,10 +47,18 @@ def _write(path: Path, content: dict) -> None:
 class RunWriter:
     """Writes a run in the store's schema; ``write`` once, then change what a test is about."""
 
-    def __init__(self, folder: Path, *, tasks: tuple[str, ...] = ("sentiment",), seeds: tuple[int, ...] = SEEDS):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tasks: tuple[str, ...] = ("sentiment",),
+        seeds: tuple[int, ...] = SEEDS,
+        prompts: int = PROMPTS,
+    ):
         self.folder, self.tasks, self.seeds = folder, tasks, seeds
+        self.prompts = [f"p{i:03d}" for i in range(prompts)]
         self.random = np.random.default_rng(7)
-        self.ease = {prompt: self.random.normal(0, 0.18) for prompt in PROMPTS}
+        self.ease = {prompt: self.random.normal(0, 0.18) for prompt in self.prompts}
 
     def write(self) -> "RunWriter":
         cells = [self._cell(task, label, seed) for task in self.tasks for label in ALGORITHMS for seed in self.seeds]
@@ -113,7 +121,7 @@ class RunWriter:
         fractions = (0.33 + 0.01 * cell["seed"], 0.67, 1.0) if trained else (1.0,)
         scores, samples = [], []
         for fraction in fractions:
-            for prompt in PROMPTS if fraction == 1.0 else PROMPTS[:32]:
+            for prompt in self.prompts if fraction == 1.0 else self.prompts[:32]:
                 scored, text = self._sample(prompt, cell, gain * fraction**0.7 + offset, kl * fraction)
                 scores += [(prompt, 0, fraction, metric, value) for metric, value in scored.items()]
                 samples.append(

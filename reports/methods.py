@@ -1,0 +1,115 @@
+"""How each number of a report is computed: what a reader finds behind it.
+
+``method_of`` gives the method of a table's column; a test holds that every column with a number has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """``text`` says how a number comes about; ``formula`` and ``source`` are empty where there is none to give."""
+
+    title: str
+    text: str
+    formula: str = ""
+    source: str = ""
+
+
+METHODS: dict[str, Method] = {
+    "mean": Method(
+        "A metric's mean and its interval",
+        "Every final sample on every held-out prompt is scored. Scores are averaged over the samples of a prompt, then over "
+        "prompts and seeds. Seeds and prompts are both samples from what a claim is about, so both add to the error: the 95% "
+        "interval is a two-way random-effects t interval with Satterthwaite's degrees of freedom, cut where the metric's "
+        "range ends. With one seed it is an interval over prompts, conditional on this run.",
+        "SE² = (MS_seed + MS_prompt − MS_resid) / (K·P),  at least MS_resid / (K·P)",
+        "Satterthwaite, Biometrics Bulletin 2 (1946); Searle, Casella & McCulloch, Variance Components (1992), ch. 4",
+    ),
+    "gain": Method(
+        "A gain over the baseline, or a difference of two algorithms",
+        "The mean of paired differences: the same seed, the same prompt, one algorithm minus the other. Pairing removes what "
+        "a prompt's difficulty adds to both. The interval is the two-way one, on the differences.",
+        "d[k,p] = a[k,p] − b[k,p];  mean over k and p",
+    ),
+    "verdict": Method(
+        "Verdicts",
+        "WIN or LOSS: the Holm-adjusted p value of the paired difference is below 0.05. EQUIVALENT: the 90% interval lies "
+        "within the margin that was declared before training. INCONCLUSIVE: neither, which is not 'equal'. Fewer than five "
+        "seeds describe and do not decide, since by permutation three against three cannot reach p < 0.10.",
+        "",
+        "Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987) for equivalence",
+    ),
+    "p": Method(
+        "Holm-adjusted p values",
+        "Two-sided t test of a paired difference against 0, with the two-way standard error, adjusted over its family by "
+        "Holm's step-down rule. The gains over the baseline are one family, the pairs of trained algorithms another.",
+        "adjusted(i) = max over j ≤ i of min(1, (m − j + 1)·p(j))",
+        "Holm, Scandinavian Journal of Statistics 6 (1979)",
+    ),
+    "win-rate": Method(
+        "Win rates",
+        "In the leaderboard: the judge compares a sample with the starting policy's sample for the same prompt, in both "
+        "orders; a disagreement is a tie. Between algorithms: which has the higher primary metric on the same prompt and "
+        "seed. A tie is half a win. The interval is the two-way one, cut to [0, 1].",
+        "win rate = P(win) + P(tie) / 2",
+        "Zheng et al. (arXiv:2306.05685), section 3.4, for both orders",
+    ),
+    "kl": Method(
+        "KL from where training started",
+        "Exact over the whole vocabulary, token by token, summed over the completion with its EOS, on samples drawn at "
+        "temperature 1; one evaluator for every algorithm. What a trainer logs as KL is not used.",
+        "KL = E over y of Σ_t Σ_v π(v|y<t) · (log π(v|y<t) − log π₀(v|y<t)),  nats a sequence",
+        "Amini, Vieira & Cotterell (arXiv:2504.10637)",
+    ),
+    "spent": Method(
+        "What was spent",
+        "Hooks on the shared base model count tokens and FLOPs of every pass, by role; no algorithm is asked. Evaluation is "
+        "off the clock. Means over the seeds that ended well.",
+    ),
+    "shared": Method(
+        "Shared stages",
+        "Demonstrations, preference pairs, a reward model or a warm start are made once and used by several cells. They are "
+        "counted twice: in full, as if the algorithm paid alone, and split evenly among the cells that used them.",
+    ),
+    "memory": Method("Peak memory", "The most that the process held while it trained; the worst seed."),
+    "budget": Method(
+        "Share of the budget, and overshoot",
+        "Training stops at the first limit that is reached; a step that has begun is finished. So the overshoot is at most "
+        "one step's share. The worst seed is shown.",
+    ),
+    "parameters": Method(
+        "Trainable parameters",
+        "LoRA weights of the policy, equal for all; a critic's or another head's are counted apart.",
+    ),
+    "detectable": Method(
+        "The smallest difference that could have been seen",
+        "With this standard error and 80% power. A difference below it may be there and still be INCONCLUSIVE.",
+        "(t_0.975 + t_0.80) · SE",
+    ),
+    "count": Method("Counts", "Counted, with no estimate in between."),
+    "reference": Method(
+        "Task references",
+        "What a policy that needs no learning scores on the same test rows, by the task's gold reward.",
+    ),
+}  # fmt: skip
+
+COLUMNS = {
+    "primary": "mean", "delta": "gain", "difference": "gain", "verdict": "verdict", "word": "verdict", "p": "p",
+    "p_holm": "p", "win_rate": "win-rate", "kl": "kl", "metric_kl": "kl", "metric_win_rate": "win-rate",
+    "length_tokens": "mean", "ended_eos": "mean", "detectable": "detectable", "peak_bytes": "memory",
+    "spent": "budget", "overshoot": "budget", "score": "reference", "wall_s": "spent", "seconds": "spent",
+    "flops": "spent", "steps": "spent", "prompts": "spent",
+}  # fmt: skip
+PREFIXES = {
+    "metric_": "mean", "against ": "verdict", "spent_": "spent", "shared_": "shared", "amortised_": "shared",
+    "trainable_": "parameters", "tokens_": "spent", "seed": "count", "flops_": "shared", "seconds_": "shared",
+}  # fmt: skip
+
+
+def method_of(column: str) -> str:
+    """The key in ``METHODS`` of a table's column; empty for a column that is no number and no verdict."""
+    prefixed = (method for prefix, method in PREFIXES.items() if column.startswith(prefix))
+    return COLUMNS.get(column) or next(prefixed, "")
