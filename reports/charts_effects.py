@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap
 
 from . import findings, formats, style
 from .analysis import Section
@@ -13,8 +12,8 @@ from .charts import Chart, Mark, better, drawing, interval, ranged, unit
 from .statistics import Estimate
 from .style import GREY, INK, PAGE, PAPER, Canvas
 
-AGAINST, EVEN, FOR = "#d55e00", "#f2f0ea", "#0072b2"
-"""The ends and the middle of a scale from losing to winning, told apart with any colour vision."""
+AGAINST, FOR = "#d55e00", "#0072b2"
+"""The ends of a scale from losing to winning, told apart with any colour vision; between them it fades to nothing."""
 
 
 def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
@@ -141,7 +140,7 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
 
 
 def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
-    """P(row scores higher than column) for every pair; hatched where their difference is not settled."""
+    """P(row scores higher than column) for every pair; bold where their difference is settled."""
     names = [name for name in section.ranked if any(name in (c.a, c.b) for c in section.pairs)]
     if len(names) < 3:
         return None
@@ -150,7 +149,6 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         rate[c.a, c.b], rate[c.b, c.a] = c.win_rate.mean, 1 - c.win_rate.mean
         word[c.a, c.b] = c.verdict.word
         word[c.b, c.a] = {"WIN": "LOSS", "LOSS": "WIN"}.get(c.verdict.word, c.verdict.word)
-    scale = LinearSegmentedColormap.from_list("winning", [AGAINST, EVEN, FOR])
     size = len(names)
     with drawing(section, canvas, 1.0 + 0.62 * size) as d:
         for i, a in enumerate(names):
@@ -159,13 +157,11 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                     continue
                 value, settled = rate[a, b], word[a, b] in ("WIN", "LOSS", "EQUIVALENT")
                 mark = Mark(a, f"{a} scores higher than {b} on {value:.0%} of prompts: {word[a, b]}")
-                d.axes.barh(
-                    i, 0.94, 0.94, j - 0.47, color=scale(value), edgecolor=PAPER, linewidth=0,
-                    gid=d.gid(mark),
-                )  # fmt: skip
-                strong = abs(value - 0.5) > 0.3
+                strength = 0.04 + 1.7 * abs(value - 0.5)
+                d.axes.barh(i, 0.94, 0.94, j - 0.47, color=FOR if value > 0.5 else AGAINST, alpha=min(strength, 0.85),
+                            linewidth=0, gid=d.gid(mark))  # fmt: skip
                 d.axes.text(j, i, f"{value:.0%}", ha="center", va="center", fontweight="bold" if settled else "normal",
-                            color="#ffffff" if strong else "#26262c", fontsize="medium" if settled else "small",
+                            color=PAPER if strength > 0.6 else INK, fontsize="medium" if settled else "small",
                             gid=d.gid(Mark(a)))  # fmt: skip
                 d.rows.append({"algorithm": a, "against": b, "win_rate": value, "verdict": word[a, b]})
         d.row_names(names)

@@ -27,7 +27,7 @@ def frontier(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     """Primary metric against exact KL, every evaluation along training; faint lines are single seeds."""
     if section.primary.name == "kl" or "kl" not in section.metrics:
         return None
-    with drawing(section, canvas, 4.9) as d:
+    with drawing(section, canvas.wide, 5.2) as d:
         _trajectories(d, "kl", "KL", "nats", section.finished)
         d.axes.set_xlabel("KL from where training started, nats per sequence (exact)")
         alt = findings.frontier(section, d.rows)

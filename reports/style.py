@@ -80,12 +80,17 @@ class Canvas(NamedTuple):
     text: float
     scale: float
 
+    @property
+    def wide(self) -> Canvas:
+        """For a chart that leads a section: wider on the page; a paper's column stays what it is."""
+        return self._replace(width=10.0) if self.width == PAGE.width else self
+
     def height(self, inches: float) -> float:
         """The height here of a chart that is ``inches`` high on the page; small charts need more of it for text."""
-        return inches * (self.width / PAGE.width) ** 0.75
+        return inches * min(1.0, self.width / PAGE.width) ** 0.75
 
 
-PAGE = Canvas(7.2, 10.0, 1.0)
+PAGE = Canvas(7.2, 11.0, 1.05)
 COLUMN = Canvas(3.3, 7.0, 0.62)
 """One column of a two-column paper (ACL, ICML: 3.25 to 3.35 inches); text as small as a caption's."""
 
@@ -192,7 +197,7 @@ def _place(made: Figure, axes: Axes, endings: Sequence[Ending], avoid: Sequence[
     corners = [axes.transData.transform([line[:2], line[2:]]) for line in lines]
     taken = [Bbox([low - pad, high + pad]) for low, high in corners]
     placed = []
-    reach = float(matplotlib.rcParams["font.size"]) / PAGE.text
+    reach = float(matplotlib.rcParams["font.size"]) / 10
     for end in sorted(endings, key=lambda end: -end.y):
         text = axes.annotate(
             end.text, (end.x, end.y), (9, 0), textcoords="offset points", va="center",

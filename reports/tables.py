@@ -15,6 +15,7 @@ import pandas as pd
 
 from . import formats
 from .analysis import Section, sections
+from .files import slug
 from .frame import CURRENCIES, Results
 from .statistics import ENOUGH_SEEDS, Estimate
 
@@ -80,6 +81,10 @@ class Table:
     caption: str
     frame: pd.DataFrame
     columns: tuple[Column, ...]
+
+    def cell_id(self, row: int, key: str) -> str:
+        """What a cell is called, in the page and in claims: table, row from 1 as in the CSV file, column."""
+        return f"{self.name}-{row}-{slug(key)}"
 
     def rows(self) -> list[list[Cell]]:
         """The formatted cells, row by row."""

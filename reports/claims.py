@@ -1,0 +1,117 @@
+"""The sentences that a run supports, each from one cell of a table, with its interval and verdict; and how to cite them.
+
+These are the only sentences of a report that are meant to be quoted: they name the design, and say no more than the cell.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from . import formats
+from .analysis import Comparison, Section, sections
+from .frame import Results
+from .tables import TONES, leaderboard, pairwise
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``text`` in words; ``cell`` names the table's cell that it says, as ``Table.cell_id`` does."""
+
+    text: str
+    table: str
+    cell: str
+    verdict: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    prompts: int
+    run: str
+
+    @property
+    def tone(self) -> str:
+        return TONES.get(self.verdict, "")
+
+    @property
+    def quote(self) -> str:
+        """The sentence with its source, to paste into a text."""
+        return f"{self.text} ({self.run}, {self.cell})"
+
+    def record(self) -> dict[str, Any]:
+        """As ``claims.json`` keeps it; numbers unrounded, null where there is none."""
+        names = ("text", "verdict", "mean", "low", "high", "seeds", "prompts", "table", "cell", "run")
+        fields = {name: getattr(self, name) for name in names}
+        return {name: None if formats.is_missing(value) else value for name, value in fields.items()}
+
+
+def claims(results: Results) -> list[Claim]:
+    """The claims of every section: gains over the baseline, then who is ahead of whom among the trained."""
+    return [claim for section in sections(results) for claim in _of(section)]
+
+
+def _of(section: Section) -> list[Claim]:
+    board, paired = leaderboard(section), pairwise(section) if section.pairs else None
+    place = {name: row for row, name in enumerate(board.frame["algorithm"], start=1)}
+    prefix = f"{section.slug}-" if section.slug else ""
+    made = []
+    for row, c in enumerate(section.pairs, start=1):
+        if c.b == section.baseline:
+            made.append(_claim(section, c, board.title, prefix + board.cell_id(place[c.a], "delta")))
+        elif paired is not None:
+            made.append(_claim(section, c, paired.title, prefix + paired.cell_id(row, "difference")))
+    return made
+
+
+def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
+    d, places = c.difference, formats.decimals([c.difference.mean])
+    number = f"{formats.fixed(d.mean, places, sign=True)} {formats.phrase(section.primary.name)}"
+    interval = formats.span(d.low, d.high, places, sign=True)
+    over = f"{d.n_seeds} seed{'s' * (d.n_seeds != 1)} × {d.n_prompts} prompts"
+    ahead = (d.mean > 0) == section.higher_is_better
+    said = {
+        "WIN": f"{c.a} beats {c.b}: {number}",
+        "LOSS": f"{c.a} is worse than {c.b}: {number}",
+        "EQUIVALENT": f"{c.a} and {c.b} are equivalent within the margin: {number}",
+    }.get(c.verdict.word, f"{c.a} is {'ahead of' if ahead else 'behind'} {c.b} by {number}, which is not settled")
+    text = (
+        f"On {section.task} with {section.model} under the budget {section.budget}, {said} "
+        f"(95% interval {interval or 'none'}, {over}, paired; Holm p {_p(c.p_holm)}): {c.verdict.word}."
+    )
+    run = str(section.results.plan["name"])
+    return Claim(text, table, cell, c.verdict.word, d.mean, d.low, d.high, d.n_seeds, d.n_prompts, run)
+
+
+def _p(value: float) -> str:
+    shown = formats.p_value(value)
+    return shown if shown.startswith("<") or shown == formats.MISSING else f"= {shown}"
+
+
+def bibtex(results: Results) -> str:
+    """Entries for the run and for bakeoff, for a paper's bibliography."""
+    plan = results.plan
+    year = str(plan.get("created", ""))[:4]
+    version = results.environment_or({}).get("packages", {}).get("bakeoff", "")
+    key = re.sub(r"[^a-z0-9]+", "", str(plan["name"]).lower()) or "run"
+    title, command = (_braced(str(plan.get(field, ""))) for field in ("name", "command"))
+    run = [
+        f"@misc{{bakeoff-run-{key},",
+        f"  title = {{{{{title}}}: a comparison of post-training algorithms under one budget}},",
+        *([f"  year = {{{year}}},"] if year.isdigit() else []),
+        f"  note = {{Run of bakeoff{' ' + version if version else ''}, {len(results.cells)} cells.{' Command: ' + command if command else ''}}},",
+        "}",
+    ]
+    software = [
+        "@software{bakeoff,",
+        "  title = {{bakeoff}: post-training algorithms under one budget, with honest intervals},",
+        *([f"  version = {{{version}}},"] if version else []),
+        "}",
+    ]
+    return "\n".join([*run, "", *software]) + "\n"
+
+
+def _braced(text: str) -> str:
+    """``text`` inside a BibTeX field: braces balanced by leaving them out, TeX's own characters escaped."""
+    plain = re.sub(r"[{}\\]", "", " ".join(text.split()))
+    return re.sub(r"([&%$#_])", r"\\\1", plain).replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
