@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -23,7 +25,7 @@ from . import formats, style
 from .analysis import Section
 from .files import slug
 from .findings import Rows
-from .style import PAGE, PAPER, Canvas, Ending, Look
+from .style import COLUMN, PAGE, PAPER, Canvas, Ending, Look
 from .tables import interval_note
 
 
@@ -82,6 +84,12 @@ class Drawing:
     def size(self) -> float:
         """The scale of lines and markers."""
         return self.canvas.scale
+
+    def label(self, prefix: str = "", suffix: str = "") -> str:
+        """The primary metric as an axis label, with its unit where there is room."""
+        metric = self.section.metrics.get(self.section.primary.name)
+        unit = f" ({metric.unit})" if metric and metric.unit and self.canvas != COLUMN else ""
+        return f"{prefix}{formats.phrase(self.section.primary.name)}{suffix}{unit}{better(self.section)}"
 
     def gid(self, mark: Mark) -> str:
         """The id for an element that stands for ``mark``."""
@@ -157,11 +165,17 @@ class Drawing:
 
     def chart(self, name: str, title: str, *, alt: str, caption: str, axis: str = "") -> Chart:
         """The finished chart. Call it last, inside ``drawing``: the figure is laid out with the canvas's sizes."""
-        for _ in range(2):  # labels beside the axes are only measured once the axes have shrunk for them
-            self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")
+        style.lay_out(self.figure)
         full = f"{self.section.slug}-{slug(name)}" if self.section.slug else slug(name)
         return Chart(full, title, alt, caption, pd.DataFrame(self.rows), self.marks, axis, self.figure)
+
+
+def pieces(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, ...]]:
+    """A line in short pieces, for the labels of others to keep clear of."""
+    steps = np.linspace(0, len(xs) - 1, 8 * (len(xs) - 1) + 1)
+    x, y = (np.interp(steps, np.arange(len(xs)), values) for values in (xs, ys))
+    # The last pieces lie under the beginning of the line's own label.
+    return [(*a, *b) for a, b in pairwise(zip(x[:-2], y[:-2], strict=True))]
 
 
 @contextmanager
@@ -174,18 +188,8 @@ def drawing(section: Section, canvas: Canvas = PAGE, height: float = 4.4, panels
 # ------------------------------------------------------------------------------- words on charts
 
 
-def unit(section: Section) -> str:
-    metric = section.metrics.get(section.primary.name)
-    return f" ({metric.unit})" if metric and metric.unit else ""
-
-
 def better(section: Section) -> str:
     return "  → better" if section.higher_is_better else "  ← better"
-
-
-def label(section: Section, prefix: str = "") -> str:
-    """The primary metric as an axis label."""
-    return f"{prefix}{formats.phrase(section.primary.name)}{unit(section)}{better(section)}"
 
 
 def interval(section: Section, prompts: int | None = None) -> str:

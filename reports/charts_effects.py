@@ -8,7 +8,7 @@ import numpy as np
 
 from . import findings, formats, style
 from .analysis import Section
-from .charts import Chart, Mark, better, drawing, interval, ranged, unit
+from .charts import Chart, Mark, drawing, interval, ranged
 from .statistics import Estimate
 from .style import GREY, INK, PAGE, PAPER, Canvas
 
@@ -47,7 +47,7 @@ def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
                 ha="center", color=GREY, fontsize="small", fontweight="bold",
             )  # fmt: skip
         style.format_axis(axes, "x", style.short)
-        axes.set_xlabel(f"{'gain in ' if effects else ''}{primary}{unit(section)}{better(section)}")
+        axes.set_xlabel(d.label("gain in " if effects else ""))
         what = f"gain over {section.baseline}" if effects else f"mean {primary}"
         caption = f"Dot: {what}. Bar: {interval(section)} Ticks above a bar: single seeds."
         title = f"Gain over {section.baseline}" if effects else primary.capitalize()
@@ -88,7 +88,7 @@ def seeds(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.row_names(names)
         d.axes.margins(x=0.1)
         style.format_axis(d.axes, "x", style.short)
-        d.axes.set_xlabel(f"{formats.phrase(primary)}{unit(section)}{better(section)}")
+        d.axes.set_xlabel(d.label())
         spreads = {name: float(np.ptp(section.grid(name, primary).mean(axis=1))) for name in section.trained}
         if not spreads:
             return None

@@ -7,7 +7,7 @@ import pandas as pd
 
 from . import formats, style
 from .analysis import Section
-from .charts import Chart, drawing, label, unit
+from .charts import Chart, drawing, pieces
 from .style import GREY, PAGE, Canvas
 
 POINTED = 24
@@ -37,7 +37,7 @@ def gains(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.set_xlim(0, 1)
         d.axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         d.axes.set_xlabel("share of prompts, each algorithm's best first")
-        d.axes.set_ylabel(f"gain in {formats.phrase(section.primary.name)} over {section.baseline}")
+        d.axes.set_ylabel(f"gain over {section.baseline}")
         style.format_axis(d.axes, "y", style.short)
         d.name_ends()
         frame = pd.DataFrame(d.rows)
@@ -79,7 +79,7 @@ def distribution(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             return None
         d.axes.set_ylim(0, 1.02)
         d.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        d.axes.set_xlabel(f"{formats.phrase(primary)} of a prompt{unit(section)}, mean over seeds")
+        d.axes.set_xlabel(d.label(suffix=" of a prompt"))
         d.axes.set_ylabel("share of prompts at or below")
         style.format_axis(d.axes, "x", style.short, ticks=8)
         d.axes.legend(handles=d.handles(), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
@@ -97,7 +97,7 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         return None
     start = section.grid(section.baseline, "length_tokens")
     with drawing(section, canvas, 4.0) as d:
-        slopes = {}
+        slopes, drawn = {}, []
         for name in section.trained:
             own, won = section.grid(name, "length_tokens"), section.grid(name, "win_rate")
             seeds = own.index.intersection(start.index).intersection(won.index)
@@ -115,6 +115,7 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                 d.rows.append({"algorithm": name, "log2_ratio": x, "win_rate": rate, "comparisons": int(count)})
             slopes[name] = float(np.corrcoef(ratio, y)[0, 1]) if np.ptp(y) else 0.0
             d.end(name, *points[-1, :2])
+            drawn += pieces(points[:, 0], points[:, 1])
         if not slopes:
             return None
         d.axes.axhline(0.5, color=GREY, linewidth=1.2 * d.size)
@@ -124,7 +125,7 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.xaxis.set_major_formatter(lambda value, _: f"×{2**value:.2g}")
         d.axes.set_xlabel(f"length of the answer, times that of {section.baseline}")
         d.axes.set_ylabel("win rate  → better")
-        d.name_ends()
+        d.name_ends(drawn)
         most = max(slopes, key=lambda name: abs(slopes[name]))
         sense = "longer" if slopes[most] > 0 else "shorter"
         alt = f"Length matters most for {most}: winning and being {sense} correlate with r = {abs(slopes[most]):.2f}."

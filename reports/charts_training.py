@@ -6,13 +6,11 @@ the proxy's chart follows arXiv:2210.10760 (Gao et al.), whose axis is the root 
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from . import findings, formats, style
 from .analysis import Point, Section
-from .charts import Chart, Drawing, better, drawing, interval, label, ranged
+from .charts import Chart, Drawing, better, drawing, interval, pieces, ranged
 from .frame import CURRENCIES
 from .style import GREY, INK, PAGE, PAPER, Canvas
 
@@ -79,7 +77,7 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             d.rows.append(row | _numbers(against, x_point) | _numbers(primary, y_point))
         d.end(name, x.mean, y.mean)
         bars += [(x.low, y.mean, x.high, y.mean), (x.mean, y.low, x.mean, y.high)]
-    d.axes.set_ylabel(label(section))
+    d.axes.set_ylabel(d.label())
     if against == "kl":
         d.axes.set_xlim(left=min(0.0, d.axes.get_xlim()[0]) if d.rows else None)
     style.format_axis(d.axes, "x", style.short, ticks=8)
@@ -121,9 +119,9 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             return None
         low, high = (f(row[key] for row in d.rows for key in (gold, optimised)) for f in (min, max))
         right.plot([low, high], [low, high], color=GREY, linewidth=1.2 * d.size, linestyle=(0, (1, 2)))
-        left.set_xlabel("square root of the KL")
-        left.set_ylabel(label(section))
-        right.set_xlabel("training reward, which was optimised")
+        left.set_xlabel("√KL")
+        left.set_ylabel(d.label())
+        right.set_xlabel("training reward")
         right.set_ylabel(formats.phrase(gold))
         for axes in d.panels:
             style.format_axis(axes, "x", style.short, ticks=5)
@@ -174,10 +172,10 @@ def learning_curve(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart 
                 row = {"algorithm": name, "fraction": point.fraction, axis: spent}
                 d.rows.append(row | _numbers(primary, point))
             d.end(name, xs[-1], estimates[-1].mean)
-            lines += _pieces(xs, [e.mean for e in estimates])
+            lines += pieces(xs, [e.mean for e in estimates])
         d.axes.set_xlim(left=0)
         d.axes.set_xlabel(f"{UNITS.get(axis, formats.phrase(axis))} spent")
-        d.axes.set_ylabel(label(section))
+        d.axes.set_ylabel(d.label())
         style.format_axis(d.axes, "x", style.short_si, ticks=7)
         style.format_axis(d.axes, "y", style.short)
         d.name_ends(lines)
@@ -187,14 +185,6 @@ def learning_curve(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart 
         caption += f" Not drawn, since they spend none: {findings.listing(idle)}." if idle else ""
         title, alt = f"Learning curve by {formats.phrase(axis)}", findings.curve(section, drawn, axis)
         return d.chart(f"curve-{axis}", title, alt=alt, caption=caption, axis=axis)
-
-
-def _pieces(xs: list[float], ys: list[float]) -> list[tuple[float, ...]]:
-    """A line in short pieces, for labels to keep clear of."""
-    steps = np.linspace(0, len(xs) - 1, 8 * (len(xs) - 1) + 1)
-    x, y = (np.interp(steps, np.arange(len(xs)), values) for values in (xs, ys))
-    # The last pieces lie under the line's own label's start, which stands clear of its end already.
-    return [(*a, *b) for a, b in pairwise(zip(x[:-2], y[:-2], strict=True))]
 
 
 def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
@@ -230,7 +220,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.axhline(0, color=GREY, linewidth=1.4 * d.size)
         d.axes.set_xlim(0, 1.12 * max(totals) or 1.0)
         d.axes.set_xlabel(COSTS[axis])
-        d.axes.set_ylabel(f"gain in {formats.phrase(section.primary.name)} over {section.baseline}{better(section)}")
+        d.axes.set_ylabel(f"gain over {section.baseline}{better(section)}")
         if axis == "peak_bytes":
             style.format_axis(d.axes, "x", lambda value: f"{value / 2**30:.3g} GiB", base=2**30)
         else:

@@ -123,6 +123,19 @@ def _rc(canvas: Canvas) -> dict[Any, Any]:
     return RC | {"font.size": canvas.text} | {name: size * canvas.scale for name, size in scaled.items()}
 
 
+def lay_out(made: Figure) -> None:
+    """Fix where everything stands, so that all files of a figure share it. Call it with the canvas's sizes in force."""
+    engine = made.get_layout_engine()
+    assert engine is not None
+    for _ in range(4):  # what stands beside the axes is only measured right once they have shrunk for it
+        before = [axes.get_position().bounds for axes in made.axes]
+        engine.execute(made)
+        after = [axes.get_position().bounds for axes in made.axes]
+        if max(abs(a - b) for a, b in zip(sum(before, ()), sum(after, ()), strict=True)) < 1e-3:
+            break
+    made.set_layout_engine("none")
+
+
 FORMATS: dict[str, dict[str, Any]] = {
     "svg": {"metadata": {"Date": None, "Creator": None}},
     "png": {"metadata": {"Software": None}, "dpi": 180},
@@ -134,9 +147,6 @@ def render(made: Figure, form: str) -> bytes:
     """The figure as "svg", "png" or "pdf", the same bytes for the same figure: no date, ids from a fixed salt."""
     file = io.BytesIO()
     with matplotlib.rc_context(RC):
-        if made.get_layout_engine() is not None:
-            made.draw_without_rendering()
-            made.set_layout_engine("none")  # laid out now; all files share it
         made.savefig(file, format=form, **FORMATS[form])
     return file.getvalue()
 
@@ -190,7 +200,9 @@ OFFSETS = tuple((9, dy) for dy in (0, 10, -10, 18, -18, 27, -27, 36, -36))
 
 def _place(made: Figure, axes: Axes, endings: Sequence[Ending], avoid: Sequence[tuple[float, ...]]) -> bool:
     """Place every label, or none and return False."""
-    made.draw_without_rendering()
+    engine = made.get_layout_engine()
+    assert engine is not None
+    engine.execute(made)
     renderer = made.canvas.get_renderer()  # type: ignore[attr-defined]
     pad = 0.4 * float(matplotlib.rcParams["font.size"]) * made.dpi / 72
     lines = [(end.x, end.y, end.x, end.y) for end in endings] + list(avoid)
