@@ -104,6 +104,7 @@ def figure(canvas: Canvas = PAGE, height: float = 4.4, panels: int = 1) -> Itera
             figsize=(canvas.width, canvas.height(height)),
             layout=ConstrainedLayoutEngine(w_pad=pad, h_pad=pad),
             facecolor="white",
+            dpi=220,  # so that text is measured as finely as vectors draw it
         )
         FigureCanvasAgg(made)
         made.patch.set_gid("background")
