@@ -19,6 +19,9 @@ import pandas as pd
 from bakeoff.contracts import Metric
 from bakeoff.errors import StoreError
 
+from .lock import LOCKED_OUT, locked_out
+from .scored import scorings
+
 SCHEMA_VERSION = 1
 CURRENCIES = ("steps", "prompts", "tokens_trained", "tokens_generated", "tokens_scored", "flops", "seconds")
 """What a ledger counts. ``seconds`` and ``flops`` are floats, the rest whole numbers."""
@@ -49,11 +52,13 @@ class Results:
     folder: Path
     plan: dict[str, Any]
     """plan.json: name, created, command, primary_metric, matrix, cells."""
+    mixed: bool = False
+    """Whether cells that differ in what must be equal are compared all the same; see ``lock``."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     """What reports computed from this run and share with each other; goes when the run's results go."""
 
     @classmethod
-    def read(cls, folder: Path) -> Results:
+    def read(cls, folder: Path, *, mixed: bool = False) -> Results:
         """Open the run in ``folder``. Raises ``StoreError`` when it is not a run of this schema version."""
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
@@ -65,7 +70,7 @@ class Results:
         for key in ("name", "primary_metric", "cells"):
             if key not in plan:
                 raise StoreError(f"{folder / 'plan.json'} has no {key!r}.", fix="Run the matrix again.")
-        return cls(folder, plan)
+        return cls(folder, plan, mixed)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -140,6 +145,9 @@ class Results:
         for cell_id in ids:
             for metric in self._records.get(cell_id, {}).get("metrics", ()):
                 metrics.setdefault(metric["name"], Metric(**{key: metric.get(key) for key in fields}))
+        for scoring in scorings(self):
+            for metric in scoring.metrics:
+                metrics.setdefault(metric.name, metric)
         return metrics
 
     @property
@@ -170,13 +178,15 @@ class Results:
         return self._records.get(cell_id, {})
 
     def parity(self) -> list[tuple[str, dict[str, list[str]]]]:
-        """What differs between cells of one model, task and budget that should be equal.
+        """What differs between cells of one model, task and budget that should be equal, and are compared.
 
-        A list of (field, {value: [cell ids]}), empty when the comparison is clean. A field that a cell
+        A list of (field, {value: [cell ids]}), empty unless cells are ``mixed``. A field that a cell
         did not record is not compared.
         """
         groups: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
         for cell in self.plan["cells"]:
+            if cell["id"] in self._locked_out:
+                continue
             for name, value in (self.record(cell["id"]).get("parity") or {}).items():
                 if value is not None:
                     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -217,6 +227,8 @@ class Results:
             frames.append(_read_parquet(path, SCORE_COLUMNS)[SCORE_COLUMNS])
             if frames[-1].duplicated(SCORE_COLUMNS[:-1]).any():
                 raise StoreError(f"{path} scores a sample twice by one metric.", fix=_rerun(path))
+            later = [scoring.scores[scoring.scores["id"] == cell_id] for scoring in scorings(self)]
+            frames[-1] = pd.concat([frames[-1], *(rows[SCORE_COLUMNS] for rows in later if len(rows))])
         return self._tag(wanted, frames, SCORE_COLUMNS)
 
     def _tag(self, ids: list[str], frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
@@ -226,12 +238,19 @@ class Results:
             return pd.DataFrame(columns=[*IDENTITY, *columns])
         return self.cells[IDENTITY].merge(pd.concat(kept, ignore_index=True), on="id", how="inner")
 
+    @cached_property
+    def _locked_out(self) -> dict[str, str]:
+        """Why the parity lock leaves a cell out, by its id."""
+        return {} if self.mixed else locked_out(self.plan["cells"], self._records)
+
     def _direction(self, metric: str) -> str:
         return self.metrics[metric].direction if metric in self.metrics else "none"
 
     def _row(self, cell: dict[str, Any], users: dict[str, int]) -> dict[str, Any]:
         record, ledger = self._records.get(cell["id"], {}), self._ledgers.get(cell["id"])
         status, reason, wall_s = self._status(cell)
+        if status == "ok" and cell["id"] in self._locked_out:
+            status, reason = LOCKED_OUT, self._locked_out[cell["id"]]
         row = {key: cell[key] for key in IDENTITY if key != "status"}
         row |= {"status": status, "reason": reason, "wall_s": wall_s}
         row["settings"] = json.dumps(record.get("settings", {}), sort_keys=True)

@@ -12,6 +12,7 @@ from .charts import Chart
 from .claims import claims
 from .data import facts
 from .files import visible, write_atomic
+from .flags import flags
 from .formats import phrase
 from .frame import Results
 from .gallery import charts_of, write_charts
@@ -39,9 +40,10 @@ class Markdown(Report):
         blocks = [f"# {escape(results.plan['name'])}"]
         if results.plan.get("command"):
             blocks.append(f"`{visible(results.plan['command']).replace('`', '')}`")
-        for field, values in results.parity():
-            found = "; ".join(f"{escape(value)} in {escape(', '.join(cells))}" for value, cells in values.items())
-            blocks.append(f"> **Not a fair comparison:** cells differ in {escape(field)}: {found}")
+        blocks += [
+            f"> **{'Not a fair comparison' if flag.blocks else 'Mind'} ({escape(flag.title)}):** {escape(flag.text)}"
+            for flag in flags(results)
+        ]
         parts = sections(results)
         for section in parts:
             blocks += _section(section, titled=len(parts) > 1)

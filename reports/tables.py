@@ -124,6 +124,9 @@ def tables_of(section: Section) -> list[Table]:
         made += [square(section), pairwise(section)]
     if section.metrics:
         made.append(metrics(section))
+    from . import judged
+
+    made += judged.tables_of(section)
     made.append(ledger(section))
     if section.results.references.get(section.task):
         made.append(references(section))

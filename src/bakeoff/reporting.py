@@ -57,10 +57,12 @@ def refresh_reports(store: Store, results: Any) -> bool:
 
 
 def _report_inputs(store: Store) -> str:
-    """A hash of what a report is made from: the plan, the cells that ended, and the reports' own code."""
+    """A hash of what a report is made from: the plan, the cells that ended, later scores, the reports' own code."""
     digest = hashlib.sha256(store.plan_path.read_bytes())
     for entry in store.read_json(store.plan_path)["cells"]:
         digest.update(repr(store.status(entry["id"])).encode())
+    for record in sorted(store.folder.glob("scored/*/scored.json")):
+        digest.update(record.read_bytes())
     for name in registry.names("report"):
         with contextlib.suppress(PluginError):
             digest.update(registry.source_hash(registry.load("report", name)).encode())

@@ -51,6 +51,7 @@ class Stages:
         self.shared: list[dict[str, Any]] = []
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
+        self.reference_id: str | None = None
         self._warm_start_id: str | None = None
 
     # --------------------------------------------------------------------------------- the mechanism
@@ -75,7 +76,8 @@ class Stages:
                     meter.stop()
                     detach()
                 ledger = {**meter.spent(), "roles": {name: asdict(role) for name, role in meter.roles.items()}}
-                record = {"id": stage_id, "kind": kind, "inputs": json.loads(text), "ledger": ledger}
+                model = {name: getattr(self.setup.cell, name).model_dump(mode="json") for name in ("model", "lora")}
+                record = {"id": stage_id, "kind": kind, "inputs": json.loads(text), "ledger": ledger, **model}
                 self.store.write_json(partial / "stage.json", record)
                 self.store.commit(partial)
         record = self.store.read_json(folder / "stage.json")
@@ -312,6 +314,7 @@ class Stages:
 
         inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": setup.cell.seed}
         folder = self._stage("reference-samples", inputs, build)
+        self.reference_id = folder.name
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bakeoff import models
 from bakeoff.contracts import Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
+from bakeoff.overlap import overlap
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
 from bakeoff.spec import CellSpec, PluginSpec
@@ -283,12 +284,17 @@ class _Run:
             "metrics": metrics,
             "references": dict(setup.data.references),
             "parity": parity(setup),
+            "reference_samples": self.stages.reference_id,
             "data": {
                 "source": setup.data.source,
                 "licence": setup.data.licence,
                 "fingerprint": setup.data.fingerprint,
                 "train_rows": len(setup.rows.train),
                 "test_rows": len(setup.rows.test),
+                "overlap": overlap(
+                    [row.prompt for row in setup.rows.train],
+                    {row.row["id"]: row.prompt for row in setup.evaluation_rows},
+                ),
                 "left_out": dict(setup.rows.left_out),
                 "bad_rows": len(setup.data.bad_rows),
                 "bad_row_examples": [asdict(row) for row in setup.data.bad_rows[:20]],
