@@ -25,6 +25,7 @@ from .card import card
 from .charts import Chart
 from .claims import bibtex, claims
 from .files import slug, visible, write_atomic
+from .flags import flags
 from .frame import Results
 from .gallery import charts_of, write_charts
 from .methods import METHODS, method_of
@@ -57,7 +58,7 @@ class HTML(Report):
             plan=results.plan,
             parts=[_part(section) for section in parts],
             runs=runs(results),
-            parity=_parity(results),
+            flags=flags(results),
             troubles=_troubles(results),
             card=card(results),
             claims=claims(results),
@@ -154,17 +155,6 @@ def _strips(section: Section, looks: dict[str, style.Look]) -> dict[str, Markup]
         return {}
     within = (min(0.0, *(low for _, low, _ in drawn.values())), max(0.0, *(high for *_, high in drawn.values())))
     return {name: strip(*ends, within, looks[name]) for name, ends in drawn.items()}
-
-
-def _parity(results: Results) -> list[dict[str, Any]]:
-    """The parity problems: field, and for each value the cells that have it, the most common value in short."""
-    names = {row.id: f"{row.algorithm} seed {row.seed}" for row in results.cells.itertuples()}
-    problems = []
-    for name, values in results.parity():
-        most = max(values, key=lambda value: len(values[value]))
-        cells = {value: ", ".join(names[i] for i in ids) for value, ids in values.items()}
-        problems.append({"field": name, "values": cells | {most: f"the other {len(values[most])}"}})
-    return problems
 
 
 def _troubles(results: Results) -> list[str]:

@@ -89,6 +89,13 @@ METHODS: dict[str, Method] = {
         "With this standard error and 80% power. A difference below it may be there and still be INCONCLUSIVE.",
         "(t_0.975 + t_0.80) · SE",
     ),
+    "judge": Method(
+        "What a judge is audited for",
+        "Every pair of algorithms is asked for each prompt and seed, in both orders. 'Same in both orders' is the share "
+        "without a flip; 'for the first' the log-odds of the text that was read first; 'as gold' the agreement with the "
+        "gold reward where both decide. Canaries are questions whose answer is known: identical texts, an empty answer, "
+        "a padded copy, a text that tries to talk to the judge. None may win; a judge that fails decides nothing.",
+    ),
     "count": Method("Counts", "Counted, with no estimate in between."),
     "reference": Method(
         "Task references",
@@ -101,6 +108,8 @@ COLUMNS = {
     "p_holm": "p", "win_rate": "win-rate", "kl": "kl", "metric_kl": "kl", "metric_win_rate": "win-rate",
     "length_tokens": "mean", "ended_eos": "mean", "detectable": "detectable", "peak_bytes": "memory",
     "spent": "budget", "overshoot": "budget", "score": "reference", "wall_s": "spent", "seconds": "spent",
+    "consistency": "judge", "first_log_odds": "judge", "agreement": "judge", "longer": "judge", "gold_longer": "judge",
+    "wins": "win-rate", "ties": "win-rate", "losses": "win-rate", "invalid": "judge", "comparisons": "judge",
     "flops": "spent", "steps": "spent", "prompts": "spent",
 }  # fmt: skip
 PREFIXES = {
