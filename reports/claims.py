@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import formats
-from .analysis import Comparison, Section, sections
+from .analysis import Section, sections
+from .comparisons import Comparison
 from .frame import Results
-from .tables import TONES, leaderboard, pairwise
+from .table import TONES
+from .tables import leaderboard, pairwise
 
 
 @dataclass(frozen=True)

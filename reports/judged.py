@@ -13,7 +13,7 @@ from .audit import Audit, audit
 from .frame import Results
 from .scored import Scoring, judges
 from .statistics import Estimate, bounded, holm, two_way
-from .tables import Column, Table
+from .table import Column, Table
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from bakeoff import identity, matrix, registry
-from bakeoff.contracts import PluginSettings, TaskSettings
+from bakeoff.contracts import PluginSettings, Preset, TaskSettings
 from bakeoff.errors import MatrixError, PluginError
 from bakeoff.matrixfile import parse
 from bakeoff.spec import IDENTITY, TRANSPORT, CellSpec, MatrixSpec
@@ -21,7 +21,9 @@ class Empty:
 
 
 class GRPO:
-    """An algorithm with two settings."""
+    """An algorithm with two settings and a preset."""
+
+    presets: ClassVar[dict[str, Preset]] = {"big": Preset("Big Groups", "Nobody 2026", {"group": 64})}
 
     class Settings(PluginSettings):
         learning_rate: float = Field(default=1e-3, gt=0)
@@ -123,6 +125,33 @@ def test_short_forms_are_written_out(write):
     assert spec.seeds == (0, 1)
     assert [evaluator.name for evaluator in spec.evaluators] == ["reward", "win_rate", "kl", "health"]
     assert spec.judge.name == "gold"
+
+
+def test_a_preset_completes_the_settings(write):
+    """``grpo:big`` is grpo with the preset's settings; what the file says wins; tables call it by the preset."""
+    text = BASE.replace(
+        "{name: grpo, learning_rate: 1e-4}", '"grpo:big"\n  - {name: "grpo:big", label: less, group: 32}'
+    )
+    spec = matrix.load(write(text)).spec
+    assert [(each.name, each.preset, each.label) for each in spec.algorithms[1:]] == [
+        ("grpo", "big", "big"),
+        ("grpo", "big", "less"),
+    ]
+    assert [each.settings["group"] for each in spec.algorithms[1:]] == [64, 32]
+    assert matrix.load(write(matrix.to_yaml(spec), "again.yaml")).spec == spec
+
+
+def test_a_preset_is_its_settings(write):
+    """A preset and the same settings written out are one cell, with one id."""
+    text = BASE.replace("{name: grpo, learning_rate: 1e-4}", '"grpo:big"\n  - {name: grpo, group: 64}')
+    assert "same as algorithms[1]" in problems(write(text))
+
+
+def test_an_unknown_preset_is_an_error(write):
+    """The nearest preset is told, and which there are."""
+    told = problems(write(BASE.replace("{name: grpo, learning_rate: 1e-4}", '"grpo:bog"')))
+    assert "no preset 'bog'" in told
+    assert "grpo:big" in told
 
 
 def test_stock_budget_by_name(write):

@@ -152,6 +152,18 @@ def test_contract_is_checked(site, source, told):
         registry.load("algorithm", "foo")
 
 
+def test_a_presets_own_name_is_told_as_a_preset(site):
+    """Who asks for ``calm`` is told to write ``foo:calm``."""
+    body = PLUGIN.replace("import Algorithm", "import Algorithm, Preset") + (
+        '\n    presets = {{"calm": Preset("Calm", "Nobody 2026", {{"rows": 1}})}}\n'
+    )
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": body.format(title="Foo")})
+    with pytest.raises(PluginError, match="write 'foo:calm'"):
+        registry.load("algorithm", "calm")
+    assert registry.variant("foo", "calm").title == "Calm"
+    assert registry.variant("foo").title == "Foo"
+
+
 def test_describe_tells_settings(site):
     """Title, paper, distribution and each setting with its type, default and documentation."""
     site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")}, version="2.5")

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,6 +66,17 @@ class Metric:
 # ---------------------------------------------------------------------------------- algorithms
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A published variant of an algorithm as data. A matrix writes it ``dpo:ipo``; its own settings win."""
+
+    title: str
+    paper: str
+    settings: Mapping[str, Any]
+    differs_from_paper: str = ""
+    """What a reader of the paper would not expect; empty when nothing is known to differ."""
+
+
 class Algorithm(ABC):
     """A post-training algorithm: one class, one file, one paper.
 
@@ -77,6 +89,7 @@ class Algorithm(ABC):
     title: ClassVar[str]
     paper: ClassVar[str] = ""
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     consumes: ClassVar[frozenset[Source]] = frozenset()
     trains: ClassVar[bool] = True
 

@@ -180,4 +180,5 @@ def _matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def _flat(plugin: PluginSpec) -> dict[str, Any]:
-    return {"name": plugin.name, "label": plugin.label, **plugin.settings}
+    name = f"{plugin.name}:{plugin.preset}" if plugin.preset else plugin.name
+    return {"name": name, "label": plugin.label, **plugin.settings}

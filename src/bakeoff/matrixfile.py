@@ -156,11 +156,14 @@ def dump(data: dict[str, Any]) -> str:
 
 
 def label_of(item: Any) -> str:
-    """What an entry of an axis is called: its label, its name, or the last part of a model's source."""
+    """What an entry of an axis is called: its label, its name (of ``dpo:ipo`` the preset), or the last part of a
+    model's source."""
     if not isinstance(item, dict):
-        return str(item)
-    if item.get("label") is not None or item.get("name") is not None:
-        return str(item["label"] if item.get("label") is not None else item["name"])
+        return str(item).rpartition(":")[2]
+    if item.get("label") is not None:
+        return str(item["label"])
+    if item.get("name") is not None:
+        return label_of(item["name"])
     source = next((item[key] for key in ("hub", "package", "folder", "gguf") if item.get(key)), "")
     last = str(source).replace("\\", "/").rstrip("/").rpartition("/")[2]
     return last[: -len(".gguf")] if last.lower().endswith(".gguf") else last

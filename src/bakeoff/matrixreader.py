@@ -16,6 +16,7 @@ from bakeoff.errors import PluginError
 from bakeoff.identity import path_fields, plain
 from bakeoff.matrixfile import MatrixFile, Place, label_of
 from bakeoff.spec import (
+    AnalysisSpec,
     BudgetSpec,
     EvaluationSpec,
     LoraSpec,
@@ -52,6 +53,7 @@ class MatrixReader:
             "evaluators": self.axis("evaluators", functools.partial(self.plugin, "evaluator")),
             "judge": self.plugin("judge", data.get("judge"), ("judge",)),
             "seeds": self.seeds(data.get("seeds")),
+            "analysis": self.section(AnalysisSpec, "analysis"),
             "lora": self.section(LoraSpec, "lora"),
             "evaluation": self.section(EvaluationSpec, "evaluation"),
             "preparation": self.section(PreparationSpec, "preparation"),
@@ -82,7 +84,9 @@ class MatrixReader:
             if not isinstance(entry, BaseModel):
                 continue
             label = called(entry)
-            content = json.dumps(plain(entry.model_copy(update={_label_field(entry): ""})), sort_keys=True)
+            content = json.dumps(
+                plain(entry.model_copy(update={_label_field(entry): "", "preset": ""})), sort_keys=True
+            )
             if label in labels:
                 self.file.problem(
                     (key, index),
@@ -109,17 +113,19 @@ class MatrixReader:
                 place, f"is {entry!r}, but has to be the name of the {kind} or {{name: ..., setting: ...}}."
             )
             return None
+        name, _, preset = entry["name"].partition(":")
         try:
-            plugin = registry.load(kind, entry["name"])
+            plugin = registry.load(kind, name)
+            chosen = registry.preset(kind, name, preset).settings if preset else {}
         except PluginError as error:
             self.file.problem(place, " ".join(str(error).split()))
             return None
         settings = {key: value for key, value in entry.items() if key not in ("name", "label")}
-        resolved = settings | self.paths(plugin.Settings, settings, place)
+        resolved = {**chosen, **settings, **self.paths(plugin.Settings, settings, place)}
         built = self.build(plugin.Settings, resolved, place, entry["name"], noun="setting")
         if built is None:
             return None
-        return PluginSpec(name=entry["name"], label=label_of(entry), settings=plain(built))
+        return PluginSpec(name=name, preset=preset, label=label_of(entry), settings=plain(built))
 
     def paths(self, settings: type[BaseModel], given: Mapping[str, Any], place: Place) -> dict[str, str]:
         """The settings that are declared as paths, made absolute. Each must exist."""

@@ -15,13 +15,13 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Report, Task
+from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Preset, Report, Task
 from bakeoff.errors import PluginError
 
 Kind = Literal["algorithm", "task", "evaluator", "judge", "report"]
@@ -86,6 +86,24 @@ def load(kind: Kind, name: str) -> type[Any]:
     when what it names is not a usable subclass of the kind's base class.
     """
     return _checked(kind, _find(kind, name))
+
+
+def preset(kind: Kind, name: str, preset: str) -> Preset:
+    """The preset ``preset`` of the algorithm ``name``. Raises ``PluginError`` when it has none of that name."""
+    known: Mapping[str, Preset] = getattr(load(kind, name), "presets", {})
+    if preset not in known:
+        close = nearest(preset, known)
+        told = f" Did you mean {' or '.join(f'{name}:{each}' for each in close)}?" if close else ""
+        raise PluginError(
+            f"{kind} {name!r} has no preset {preset!r}.{told}",
+            fix=f"Its presets: {', '.join(known) or 'none'}. Or give the settings themselves.",
+        )
+    return known[preset]
+
+
+def variant(name: str, preset_name: str = "") -> Preset | type[Algorithm]:
+    """What has the title and the paper of an algorithm as a matrix runs it: the preset's, or its own."""
+    return preset("algorithm", name, preset_name) if preset_name else load("algorithm", name)
 
 
 def describe(kind: Kind, name: str) -> PluginInfo:
@@ -169,11 +187,21 @@ def _find(kind: Kind, name: str) -> EntryPoint:
 
 def _close(kind: Kind, name: str) -> str:
     """Names like the wrong one, each with its full title: 'gpro' and 'grpo' differ by one slip."""
+    offered = [f"{plugin}:{name}" for plugin in names(kind) if name in _presets(kind, plugin)]
+    if offered:
+        return f" It is a preset: write {' or '.join(map(repr, offered))}."
     close = nearest(name, names(kind))
     if not close:
         return ""
     told = [f"{near!r} ({title})" if (title := describe(kind, near).title) else repr(near) for near in close]
     return f" Did you mean {told[0]}?" if len(told) == 1 else f" Names like it: {', '.join(told)}."
+
+
+def _presets(kind: Kind, name: str) -> Mapping[str, Preset]:
+    try:
+        return getattr(load(kind, name), "presets", {})
+    except PluginError:
+        return {}
 
 
 def _installed(kind: Kind) -> str:

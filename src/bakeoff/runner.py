@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from bakeoff import declaration, registry
 from bakeoff import matrix as matrices
-from bakeoff import registry
 from bakeoff.environment import command_line, environment
 from bakeoff.errors import BakeoffError
 from bakeoff.executors import LocalExecutor
@@ -72,12 +72,13 @@ class PlannedCell:
 
     def record(self) -> dict[str, Any]:
         """What plan.json says of the cell."""
-        algorithm = self.cell.algorithm.name
+        algorithm, preset = self.cell.algorithm.name, self.cell.algorithm.preset
         return {
             "id": self.id,
             **self.labels,
             "algorithm_name": algorithm,
-            "title": registry.load("algorithm", algorithm).title,
+            "preset": preset,
+            "title": registry.variant(algorithm, preset).title,
             "incompatible": self.why if self.state == "incompatible" else None,
             "estimated_s": self.seconds,
         }
@@ -176,7 +177,7 @@ def _write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> N
             "name": store.folder.name,
             "created": earlier.get("created") or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": command_line(sys.argv),
-            "primary_metric": matrix.spec.primary_metric,
+            "declarations": declaration.declare(matrix.spec, earlier.get("declarations", []), results=_results(store)),
             "matrix": matrix.spec.model_dump(mode="json"),
             "cells": planned,
             "retired": retired,
@@ -194,7 +195,13 @@ def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
         part: [{key: value for key, value in entry.items() if key != "estimated_s"} for entry in plan.get(part, [])]
         for part in ("cells", "retired")
     }
-    return {key: plan.get(key) for key in ("name", "primary_metric", "matrix")} | entries
+    return {key: plan.get(key) for key in ("name", "declarations", "matrix")} | entries
+
+
+def _results(store: Store) -> int:
+    """Cells on disk that ended well, of this matrix or an earlier one: what somebody may have looked at."""
+    folders = (store.folder / "cells").glob("*/status.json")
+    return sum(store.is_done(path.parent.name) for path in folders if path.parent.suffix != ".partial")
 
 
 # ----------------------------------------------------------------------------------------- run
@@ -214,6 +221,8 @@ def run(
     """
     cells = plan(matrix, store)
     _write_plan(matrix, cells, store)
+    if console is not None:
+        console.print(declaration.summary(_earlier_plan(store)["declarations"][-1]), highlight=False, soft_wrap=True)
     due = [cell for cell in cells if cell.is_due]
     interrupted = False
     if due:

@@ -23,14 +23,16 @@ class Spec(BaseModel):
 class PluginSpec(Spec):
     """An algorithm, a task, an evaluator or a judge with its settings.
 
-    In a file: ``grpo``, or ``{name: grpo, label: grpo-lr3, learning_rate: 3.0e-4}``: every key but
+    In a file: ``grpo``, ``grpo:dapo``, or ``{name: grpo, label: grpo-lr3, learning_rate: 3.0e-4}``: every key but
     ``name`` and ``label`` is a setting.
     """
 
     name: str
     """The entry point's name."""
+    preset: str = ""
+    """The algorithm's preset that ``settings`` were completed from: ``dapo`` in ``grpo:dapo``."""
     label: str
-    """What tables call it; the name unless said. Unique within its axis."""
+    """What tables call it; unless said, the preset or else the name. Unique within its axis."""
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -96,6 +98,10 @@ class EvaluationSpec(Spec):
     probes: int = Field(default=2, ge=0)
     """Evaluations along training, off the clock, at equal shares of the budget (2: at 1/3 and 2/3)."""
     probe_prompts: int = Field(default=32, ge=1)
+    reference_samples: int = Field(default=16, ge=0)
+    """Completions a held-out prompt from where training starts, drawn once for all cells that start there: what
+    best-of-n and the attainable frontier are computed from. A frontier reaches to a KL of log of this number, less 2.
+    0 draws none."""
     batch: int = Field(default=64, ge=1)
     """Sequences sampled or scored at once; changes speed and memory, not what is measured."""
 
@@ -116,6 +122,19 @@ class PreparationSpec(Spec):
     reward_model_batch: int = Field(default=16, ge=1)
     """Pairs a step."""
     reward_model_learning_rate: float = Field(default=5e-4, gt=0)
+
+
+class AnalysisSpec(Spec):
+    """What is to be decided, and how: declared and hashed before anything is trained."""
+
+    primary_metric: str = "gold_reward"
+    """The metric that decides. All others are exploratory."""
+    margin: float | None = Field(default=None, gt=0)
+    """The largest difference in the primary metric that does not matter, in its units; two algorithms that differ by
+    surely less are EQUIVALENT. 2 % of the metric's declared range unless said; none where it has no range."""
+    family: Literal["against-base", "all-pairs"] = "against-base"
+    """What the primary comparisons are, over which Holm's adjustment goes: each algorithm against the untrained base,
+    with those among trained ones as a second family; or all pairs in one."""
 
 
 class WarmStartSpec(Spec):
@@ -172,7 +191,7 @@ class MatrixSpec(Spec):
     """A cell that matches one is left out."""
     evaluators: tuple[PluginSpec, ...]
     judge: PluginSpec
-    primary_metric: str = "gold_reward"
+    analysis: AnalysisSpec = AnalysisSpec()
     lora: LoraSpec = LoraSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()

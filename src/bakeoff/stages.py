@@ -53,6 +53,7 @@ class Stages:
         self.reward_model_role: RewardModel | None = None
         self.reference_id: str | None = None
         self._warm_start_id: str | None = None
+        self._reward_model_id: str | None = None
 
     # --------------------------------------------------------------------------------- the mechanism
 
@@ -122,7 +123,10 @@ class Stages:
         inputs = {
             **self._start(),
             "lora": cell.lora.model_dump(),
-            "algorithm": [cell.warm_start.algorithm.model_dump(exclude={"label"}), registry.source_hash(algorithm)],
+            "algorithm": [
+                cell.warm_start.algorithm.model_dump(exclude={"label", "preset"}),
+                registry.source_hash(algorithm),
+            ],
             "budget": cell.warm_start.budget.limits(),
             "preparation": cell.preparation.model_dump(),
             "seed": cell.seed,
@@ -282,7 +286,9 @@ class Stages:
 
         knobs = spec.model_dump(include={"reward_model_steps", "reward_model_batch", "reward_model_learning_rate"})
         inputs = {**self._start(), "warm_start": None, "lora": setup.cell.lora.model_dump(), **knobs}
-        model.restore(self._stage("reward-model", inputs, build))
+        folder = self._stage("reward-model", inputs, build)
+        model.restore(folder)
+        self._reward_model_id = folder.name
         self.reward_model_role = model
         setup.train_reward = model.score
         accuracy = model.facts.get("pair_accuracy")
@@ -317,6 +323,48 @@ class Stages:
         self.reference_id = folder.name
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
+
+    def reference_pool(self) -> str | None:
+        """The id of a stage with many scored samples of the start a prompt, for best-of-n; None without rewards.
+
+        The same draws for every seed: the pool says what the start can do, not what a run did.
+        """
+        from bakeoff.evaluation import draw_samples
+
+        setup, spec = self.setup, self.setup.cell.evaluation
+        scores = {"gold_reward": setup.gold, "train_reward": setup.train_reward}
+        rewards = {name: score for name, score in scores.items() if score is not None}
+        if not rewards or not spec.reference_samples:
+            return None
+
+        def build(folder: Path, meter: Meter) -> None:
+            rows = setup.evaluation_rows
+            frame = draw_samples(
+                setup.roles,
+                "reference",
+                rows,
+                setup.tokenizer,
+                seed=derive_seed("reference pool"),
+                samples=spec.reference_samples,
+                max_new_tokens=setup.max_new_tokens,
+                batch=spec.batch,
+            )
+            by_id = {row.row["id"]: row.row for row in rows}
+            scored = [by_id[name] for name in frame["prompt_id"]]
+            columns = {name: score(scored, frame["completion"].tolist()) for name, score in rewards.items()}
+            kept = frame[["prompt_id", "sample", "completion", "n_tokens"]].assign(**columns)
+            self.store.write_frame(folder / "samples.parquet", kept)
+
+        inputs = {
+            **self._start(),
+            "prompts": spec.prompts,
+            "samples": spec.reference_samples,
+            "rewards": sorted(rewards),
+            "reward_model": self._reward_model_id,
+        }
+        folder = self._stage("reference-pool", inputs, build)
+        self.shared.pop()  # measuring is nobody's training cost
+        return folder.name
 
 
 def _without_paths(settings: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import models
+from bakeoff import models, registry
 from bakeoff.contracts import Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.overlap import overlap
@@ -94,6 +94,7 @@ class _Run:
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
         self.reference: pd.DataFrame
+        self.reference_pool: str | None
 
     def run(self) -> None:
         """All phases."""
@@ -102,6 +103,7 @@ class _Run:
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
         self.reference = self.stages.reference_samples()
+        self.reference_pool = self.stages.reference_pool()
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
@@ -264,6 +266,7 @@ class _Run:
 
     def _write_cell(self) -> None:
         cell, setup = self.cell, self.setup
+        variant = registry.variant(cell.algorithm.name, cell.algorithm.preset)
         kinds: list[tuple[str, PluginSpec]] = [("evaluator", spec) for spec in cell.evaluators]
         metrics = [
             {**asdict(metric), "evaluator": spec.name}
@@ -277,12 +280,15 @@ class _Run:
             "budget": cell.budget.name,
             "algorithm": cell.algorithm.label,
             "algorithm_name": cell.algorithm.name,
-            "title": self.algorithm.title,
-            "paper": self.algorithm.paper,
+            "preset": cell.algorithm.preset,
+            "title": variant.title,
+            "paper": variant.paper,
+            "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
+            "reference_pool": self.reference_pool,
             "parity": parity(setup),
             "reference_samples": self.stages.reference_id,
             "data": {

@@ -8,15 +8,10 @@ from bakeoff.reports.statistics import (
     holm,
     paired_difference,
     two_way,
-    verdict,
     win_rate,
     wins,
 )
 from scipy import stats
-
-
-def difference(mean, seeds=5):
-    return Estimate(mean, 0.1, 4.0, mean - 0.2, mean + 0.2, 0.01, seeds, 48)
 
 
 def test_two_way_matches_the_sums_done_by_hand():
@@ -167,22 +162,6 @@ def test_holm_counts_a_missing_p():
     assert adjusted[0] == pytest.approx(0.04)
     assert np.isnan(adjusted[1])
     assert holm([]).size == 0
-
-
-def test_verdicts_follow_the_adjusted_p_and_the_direction():
-    """Significant and up is a WIN, a LOSS where lower is better, and INCONCLUSIVE when p is not below 0.05."""
-    assert verdict(difference(0.3), 0.01).word == "WIN"
-    assert verdict(difference(-0.3), 0.01).word == "LOSS"
-    assert verdict(difference(-0.3), 0.01, higher_is_better=False).word == "WIN"
-    assert verdict(difference(0.3), 0.05).word == "INCONCLUSIVE"
-    assert verdict(difference(0.3), float("nan")).word == "INCONCLUSIVE"
-
-
-def test_few_seeds_are_flagged():
-    """Below five seeds a verdict is descriptive; from one run there is none."""
-    assert verdict(difference(0.3), 0.01).flag == ""
-    assert verdict(difference(0.3, seeds=3), 0.01).flag == "descriptive: 3 seeds < 5"
-    assert verdict(difference(0.3, seeds=1), 0.001) == ("INCONCLUSIVE", "conditional on this run: 1 seed")
 
 
 def test_detectable_effect_has_eighty_percent_power():
