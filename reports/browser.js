@@ -3,9 +3,9 @@
 
 const SIGNED = new Set(["gold_reward", "train_reward"]);
 
-// Words and the spaces between them, and which of `b` are new and which of `a` are gone: longest common subsequence.
+// Words with the space after them: which of `b` are new and which of `a` are gone, by the longest common subsequence.
 function difference(a, b) {
-  const left = a.split(/(\s+)/), right = b.split(/(\s+)/), n = left.length, m = right.length;
+  const left = a.match(/\S+\s*|\s+/g) ?? [], right = b.match(/\S+\s*|\s+/g) ?? [], n = left.length, m = right.length;
   const table = Array.from({ length: n + 1 }, () => new Uint16Array(m + 1));
   for (let i = n - 1; i >= 0; i--)
     for (let j = m - 1; j >= 0; j--)

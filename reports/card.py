@@ -37,16 +37,24 @@ def card(results: Results) -> list[Group]:
 
 
 def _question(results: Results) -> Group:
-    plan, cells = results.plan, results.cells
+    plan, cells, declared = results.plan, results.cells, results.declaration
+    margin = "2% of the metric's range" if declared["margin"] is None else f"{declared['margin']:g}"
     entries = [
         Entry("compared", ", ".join(dict.fromkeys(cells["algorithm"]))),
-        Entry("decided by", formats.phrase(str(plan["primary_metric"]))),
-        Entry("seeds", ", ".join(map(str, sorted(cells["seed"].unique())))),
+        Entry("decided by", f"{formats.phrase(declared['primary_metric'])}, {declared['family']}, margin {margin}"),
+        Entry("design", _design(declared)),
+        Entry("declared", f"{declared['hash']}, {str(declared['declared'])[:16].replace('T', ' ')}", code=True),
+        *(Entry("amended", line, tone="loss") for line in results.amendments),
         Entry("budget", "; ".join(_budget(budget) for budget in plan.get("matrix", {}).get("budgets", ()))),
         Entry("run again", str(plan.get("command", "")), code=True),
         Entry("planned", str(plan.get("created", ""))[:16].replace("T", " ")),
     ]
     return Group("Question and plan", [entry for entry in entries if entry.value])
+
+
+def _design(declared: dict[str, Any]) -> str:
+    seeds, prompts, samples = len(declared["seeds"]), declared["prompts"], declared["samples"]
+    return f"{seeds} seeds × {prompts} prompts × {samples} samples, {declared['checkpoint']} checkpoint"
 
 
 def _budget(budget: dict[str, Any]) -> str:
@@ -64,9 +72,12 @@ def _equal(results: Results) -> Group:
             if value is not None and text not in values.setdefault(key, []):
                 values[key].append(text)
     problems = len(results.parity())
-    verdict = f"{problems} difference{'s' * (problems != 1)}: see above" if problems else "cells of one comparison agree in everything recorded"
+    agree = "cells of one comparison agree in everything recorded"
+    verdict = f"{problems} difference{'s' * (problems != 1)}: see the flags" if problems else agree
     entries = [Entry("parity", verdict, tone="loss" if problems else "win")]
-    entries += [Entry(PARITY_WORDS.get(key, formats.phrase(key)), "; ".join(found), code=key.endswith("sha")) for key, found in values.items()]
+    for key, found in values.items():
+        name = PARITY_WORDS.get(key, formats.phrase(key))
+        entries.append(Entry(name, "; ".join(found), code=key.endswith("sha")))
     return Group("Held equal", entries)
 
 
@@ -83,19 +94,24 @@ def _algorithms(results: Results) -> Group:
 
 def _data(results: Results) -> list[Group]:
     told = [(section.title, facts(results, section)) for section in sections(results)]
-    groups = [Group(f"Data: {title}", [Entry(formats.phrase(k), str(v)) for k, v in items.items()]) for title, items in told]
-    return groups if len(told) != 1 else [Group("Data", group.entries) for group in groups]
+    groups = []
+    for title, items in told:
+        entries = [Entry(formats.phrase(name), str(value)) for name, value in items.items()]
+        groups.append(Group(f"Data: {title}" if len(told) > 1 else "Data", entries))
+    return groups
 
 
 def _machine(results: Results) -> Group:
     where = results.environment_or({"missing": "environment.json is missing"})
-    entries = [Entry(key, str(where[key])) for key in ("missing", "python", "platform", "cpu", "threads") if key in where]
+    told = [key for key in ("missing", "python", "platform", "cpu", "threads") if key in where]
+    entries = [Entry(key, str(where[key])) for key in told]
     if "memory_bytes" in where:
         entries.append(Entry("memory", formats.size(where["memory_bytes"])))
     if "gpu" in where:
         entries.append(Entry("GPU", ", ".join(map(str, where["gpu"])) or "none"))
     if git := where.get("git"):
-        entries.append(Entry("commit", f"{git['commit']}{', with uncommitted changes' if git['dirty'] else ''}", code=True))
+        dirty = ", with uncommitted changes" if git["dirty"] else ""
+        entries.append(Entry("commit", f"{git['commit']}{dirty}", code=True))
     if packages := where.get("packages"):
         entries.append(Entry("packages", ", ".join(f"{name} {version}" for name, version in packages.items())))
     return Group("Where it ran", entries)

@@ -1,4 +1,4 @@
-"""What a chart is: a figure of one section, the numbers on it, its finding in words, and marks that a reader can point at.
+"""What a chart is: a figure of one section, the numbers on it, its finding in words, and marks to point at.
 
 Charts are drawn from a ``Section``'s estimates alone and state their finding in ``alt``, computed from the same
 rows that ``data`` shows. The families of charts are in ``charts_effects.py``, ``charts_training.py``,
@@ -30,7 +30,7 @@ from .tables import interval_note
 
 
 class Mark(NamedTuple):
-    """What an element of a chart stands for. The page dims it with its algorithm, shows ``tip``, and opens the prompt."""
+    """What an element of a chart stands for. The page dims it with its algorithm, shows ``tip``, opens the prompt."""
 
     algorithm: str
     tip: str = ""
@@ -50,9 +50,16 @@ class Chart:
     data: pd.DataFrame
     marks: dict[str, Mark]
     """By the id of the element in the SVG."""
-    axis: str
-    """What it is read against where a family of charts differs in that alone: "flops"; else empty."""
     figure: Figure
+    family: str
+    """What a page calls it: the title, or that of all charts which differ from it in their axis alone."""
+    axis: str
+    """What it is read against, of its family: "flops"; empty for a family's first or only chart."""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it leads its part of the page."""
+        return bool(self.figure.get_figwidth() > PAGE.width)
 
     @cached_property
     def svg(self) -> str:
@@ -107,10 +114,10 @@ class Drawing:
         (artist,) = (axes or self.axes).plot(xs, ys, **(own | style))
         self.tag(artist, algorithm)
 
-    def band(self, algorithm: str, xs: Any, low: Any, high: Any, axes: Axes | None = None, alpha: float = 0.1) -> None:
+    def band(self, algorithm: str, xs: Any, low: Any, high: Any, axes: Axes | None = None) -> None:
         """An interval along a line."""
         colour = self.looks[algorithm].colour
-        self.tag((axes or self.axes).fill_between(xs, low, high, color=colour, alpha=alpha, linewidth=0), algorithm)
+        self.tag((axes or self.axes).fill_between(xs, low, high, color=colour, alpha=0.1, linewidth=0), algorithm)
 
     def dot(
         self, algorithm: str, x: float, y: float, tip: str, axes: Axes | None = None, *, size: float = 6.0,
@@ -163,11 +170,12 @@ class Drawing:
             for name, look in looks.items()
         ]
 
-    def chart(self, name: str, title: str, *, alt: str, caption: str, axis: str = "") -> Chart:
+    def chart(self, name: str, title: str, *, alt: str, caption: str, family: str = "", axis: str = "") -> Chart:
         """The finished chart. Call it last, inside ``drawing``: the figure is laid out with the canvas's sizes."""
         style.lay_out(self.figure)
         full = f"{self.section.slug}-{slug(name)}" if self.section.slug else slug(name)
-        return Chart(full, title, alt, caption, pd.DataFrame(self.rows), self.marks, axis, self.figure)
+        data = pd.DataFrame(self.rows)
+        return Chart(full, title, alt, caption, data, self.marks, self.figure, family or title, axis)
 
 
 def pieces(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, ...]]:

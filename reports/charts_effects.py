@@ -9,8 +9,10 @@ import numpy as np
 from . import findings, formats, style
 from .analysis import Section
 from .charts import Chart, Mark, drawing, interval, ranged
+from .equality import amount_text
 from .statistics import Estimate
 from .style import GREY, INK, PAGE, PAPER, Canvas
+from .verdicts import Verdict
 
 AGAINST, FOR = "#d55e00", "#0072b2"
 """The ends of a scale from losing to winning, told apart with any colour vision; between them it fades to nothing."""
@@ -34,12 +36,15 @@ def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
             d.dot(name, estimate.mean, y, f"{name}: {shown}", size=8)
             d.beside(name, shown.replace(" [", "  ["), y + 0.02, "bottom" if effects else "center")
             if effects:
-                word = effects[name].verdict.word
-                tone = colour if word in ("WIN", "LOSS") else GREY
-                d.beside(name, word, y - 0.04, "top", color=tone, fontweight="bold")
+                verdict = effects[name].verdict
+                tone = colour if verdict.decides else GREY
+                d.beside(name, verdict.label, y - 0.04, "top", color=tone, fontweight="bold")
             row = {"algorithm": name, "mean": estimate.mean, "low": estimate.low, "high": estimate.high}
             d.rows.insert(0, row | {f"seed {seed}": value for seed, value in seeds.items()})
         d.row_names(names)
+        margin = section.margin(section.primary.name) if effects else None
+        if margin is not None:
+            axes.axvspan(-margin, margin, color=GREY, alpha=0.16, linewidth=0)
         if effects:
             axes.axvline(0, color=GREY, linewidth=1.4 * d.size)
             axes.annotate(
@@ -50,8 +55,40 @@ def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
         axes.set_xlabel(d.label("gain in " if effects else ""))
         what = f"gain over {section.baseline}" if effects else f"mean {primary}"
         caption = f"Dot: {what}. Bar: {interval(section)} Ticks above a bar: single seeds."
+        caption += f" Grey: differences up to {margin:g}, declared not to matter." if margin is not None else ""
         title = f"Gain over {section.baseline}" if effects else primary.capitalize()
         return d.chart("effects", title, alt=findings.forest(section, estimates), caption=caption)
+
+
+def equal(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
+    """The gains again where all have spent the same of one currency; see ``equality``."""
+    found = section.equal_by.get(axis)
+    drawn = {s.algorithm: s.gain for s in reversed(found.standings) if s.gain is not None} if found else {}
+    if found is None or not drawn:
+        return None
+    places = formats.decimals([gain.mean for gain in drawn.values()])
+    ran = {name: effect.difference.mean for name, effect in section.effects.items()}
+    with drawing(section, canvas, 1.25 + 0.56 * len(drawn)) as d:
+        for y, (name, gain) in enumerate(drawn.items()):
+            d.line(name, [gain.low, gain.high], [y, y], linewidth=2.6 * d.size)
+            if name in ran:
+                as_run = formats.fixed(ran[name], places, sign=True)
+                d.dot(name, ran[name], y, f"{name} as run: {as_run}", size=8, hollow=True)
+            shown = ranged(gain.mean, gain.low, gain.high, places, sign=True)
+            d.dot(name, gain.mean, y, f"{name}: {shown}", size=8)
+            d.beside(name, shown, y, "center")
+            d.rows.insert(0, {"algorithm": name, "mean": gain.mean, "low": gain.low, "high": gain.high})
+        d.row_names(list(drawn))
+        d.axes.axvline(0, color=GREY, linewidth=1.4 * d.size)
+        style.format_axis(d.axes, "x", style.short)
+        d.axes.set_xlabel(d.label("gain in "))
+        caption = (
+            f"Read off where each had spent {amount_text(axis, found.amount)}, on the {len(section.curve_prompts)} "
+            "prompts of the learning curves. Hollow: as run, on all prompts. Bars: 95% two-way intervals, not adjusted."
+        )
+        title = f"Gain over {section.baseline}, equal {formats.phrase(axis)}"
+        return d.chart(f"equal-{axis}", title, alt=found.sentence, caption=caption,
+                       family=f"Gain over {section.baseline}", axis=axis)  # fmt: skip
 
 
 def _estimates(section: Section) -> dict[str, Estimate]:
@@ -96,7 +133,9 @@ def seeds(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         alt = f"{widest} varies most from seed to seed: its runs span {formats.fixed(spreads[widest], 3)}."
         missing = int((section.cells["status"] != "ok").sum())
         lost_note = f" Crosses at the left: {missing} run{'s' * (missing != 1)} without a result." if missing else ""
-        caption = f"One dot a run, its mean over the held-out prompts.{lost_note} Two clusters in a row would mean that an"
+        caption = (
+            f"One dot a run, its mean over the held-out prompts.{lost_note} Two clusters in a row would mean that an"
+        )
         caption += " interval over so few seeds cannot be trusted."
         return d.chart("seeds", "Every run", alt=alt, caption=caption)
 
@@ -135,7 +174,8 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         for row in d.rows:
             best = row if row["win_rate"] > best["win_rate"] else best
         alt = f"{best['algorithm']} wins most often against its start: {best['win_rate']:.0%}, ties counted half."
-        caption = f"Judged against the start of training on the same prompts. Diamond: wins and half the ties; whisker: {interval(section)}"
+        caption = "Judged against the start of training on the same prompts. Diamond: wins and half the ties; whisker: "
+        caption += interval(section)
         return d.chart("wins", "Wins, ties and losses", alt=alt, caption=caption)
 
 
@@ -144,26 +184,26 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     names = [name for name in section.ranked if any(name in (c.a, c.b) for c in section.pairs)]
     if len(names) < 3:
         return None
-    rate, word = {}, {}
+    rate: dict[tuple[str, str], float] = {}
+    word: dict[tuple[str, str], Verdict] = {}
     for c in section.pairs:
         rate[c.a, c.b], rate[c.b, c.a] = c.win_rate.mean, 1 - c.win_rate.mean
-        word[c.a, c.b] = c.verdict.word
-        word[c.b, c.a] = {"WIN": "LOSS", "LOSS": "WIN"}.get(c.verdict.word, c.verdict.word)
+        word[c.a, c.b], word[c.b, c.a] = c.verdict, c.verdict.turned()
     size = len(names)
     with drawing(section, canvas, 1.0 + 0.62 * size) as d:
         for i, a in enumerate(names):
             for j, b in enumerate(names):
                 if (a, b) not in rate:
                     continue
-                value, settled = rate[a, b], word[a, b] in ("WIN", "LOSS", "EQUIVALENT")
-                mark = Mark(a, f"{a} scores higher than {b} on {value:.0%} of prompts: {word[a, b]}")
+                value, settled = rate[a, b], word[a, b].decides
+                mark = Mark(a, f"{a} scores higher than {b} on {value:.0%} of prompts: {word[a, b].label}")
                 strength = 0.04 + 1.7 * abs(value - 0.5)
                 d.axes.barh(i, 0.94, 0.94, j - 0.47, color=FOR if value > 0.5 else AGAINST, alpha=min(strength, 0.85),
                             linewidth=0, gid=d.gid(mark))  # fmt: skip
                 d.axes.text(j, i, f"{value:.0%}", ha="center", va="center", fontweight="bold" if settled else "normal",
                             color=PAPER if strength > 0.6 else INK, fontsize="medium" if settled else "small",
                             gid=d.gid(Mark(a)))  # fmt: skip
-                d.rows.append({"algorithm": a, "against": b, "win_rate": value, "verdict": word[a, b]})
+                d.rows.append({"algorithm": a, "against": b, "win_rate": value, "verdict": word[a, b].label})
         d.row_names(names)
         d.axes.set_xticks(range(size), names, fontweight="bold", rotation=0 if size < 7 else 30)
         d.axes.xaxis.tick_top()
@@ -172,10 +212,11 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.grid(False)
         for side in d.axes.spines.values():
             side.set_visible(False)
-        unsettled = sum(c.verdict.word == "INCONCLUSIVE" for c in section.pairs)
-        alt = f"{len(section.pairs) - unsettled} of {len(section.pairs)} pairs are settled; {names[0]} has the best mean."
+        unsettled = sum(not c.verdict.decides for c in section.pairs)
+        settled_pairs = f"{len(section.pairs) - unsettled} of {len(section.pairs)} pairs are settled"
+        alt = f"{settled_pairs}; {names[0]} has the best mean."
         caption = (
-            f"How often the row has the higher {formats.phrase(section.primary.name)} than the column on one prompt, ties "
-            "counted half. Bold: the pair's difference is settled; light: it is not."
+            f"How often the row has the higher {formats.phrase(section.primary.name)} than the column on one prompt, "
+            "ties counted half. Bold: the pair's difference is settled; light: it is not."
         )
         return d.chart("versus", "Everyone against everyone", alt=alt, caption=caption)

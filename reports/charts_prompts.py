@@ -46,8 +46,8 @@ def gains(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         best = str(shares_of.idxmax())
         alt = f"{best} improves most prompts: {shares_of[best]:.0%} of them; the least is {shares_of.min():.0%}."
         caption = (
-            "One point a held-out prompt, its gain averaged over seeds. A curve that falls to 0 early says that few prompts "
-            "carry the mean. A point opens its completions."
+            "One point a held-out prompt, its gain averaged over seeds. A curve that falls to 0 early says that few "
+            "prompts carry the mean. A point opens its completions."
         )
         return d.chart("gains", "Gain, prompt by prompt", alt=alt, caption=caption)
 
@@ -129,7 +129,10 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         most = max(slopes, key=lambda name: abs(slopes[name]))
         sense = "longer" if slopes[most] > 0 else "shorter"
         alt = f"Length matters most for {most}: winning and being {sense} correlate with r = {abs(slopes[most]):.2f}."
-        caption = f"{BINS} groups of equally many comparisons. Flat: the judge does not reward length; on the upright line both answers are equally long."
+        caption = (
+            f"{BINS} groups of equally many comparisons. Flat: the judge does not reward length; on the upright line "
+        )
+        caption += "both answers are equally long."
         return d.chart("win-length", "Does length win?", alt=alt, caption=caption)
 
 
@@ -138,4 +141,3 @@ def _binned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     groups = pd.qcut(x, BINS, labels=False, duplicates="drop")
     frame = pd.DataFrame({"x": x, "y": y}).groupby(groups)
     return np.stack([frame["x"].mean(), frame["y"].mean(), frame["x"].count()], axis=1)
-

@@ -12,7 +12,8 @@ from . import findings, formats, style
 from .analysis import Point, Section
 from .charts import Chart, Drawing, better, drawing, interval, pieces, ranged
 from .frame import CURRENCIES
-from .style import GREY, INK, PAGE, PAPER, Canvas
+from .frontier import on_prompts
+from .style import GREY, INK, PAGE, Canvas
 
 AXES = tuple(name for name in CURRENCIES if name != "tokens_scored")
 """The budget axes that a learning curve can be read against."""
@@ -26,10 +27,37 @@ def frontier(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     if section.primary.name == "kl" or "kl" not in section.metrics:
         return None
     with drawing(section, canvas.wide, 5.2) as d:
+        pool = _attainable(d)
         _trajectories(d, "kl", "KL", "nats", section.finished)
         d.axes.set_xlabel("KL from where training started, nats per sequence (exact)")
         alt = findings.frontier(section, d.rows)
-        return d.chart("frontier", "Reward–KL frontier", alt=alt, caption=_trajectory_caption(section))
+        caption = _trajectory_caption(section)
+        if pool:
+            caption += (
+                f" Dark line: the most that any policy could reach, from {pool} samples a prompt of the reference; it "
+                "ends where they are too few to say. Crosses near it: best of n."
+            )
+        return d.chart("frontier", "Reward–KL frontier", alt=alt, caption=caption)
+
+
+def _attainable(d: Drawing) -> int:
+    """The attainable frontier and best-of-n behind the trajectories, on their prompts; how many samples it is from."""
+    found = on_prompts(d.section, d.section.curve_prompts)
+    if found is None or len(found[0].kl) < 2:
+        return 0
+    curve, best, _ = found
+    d.axes.plot(curve.kl, curve.reward, color=INK, linewidth=1.6 * d.size, alpha=0.75)
+    d.axes.annotate("attainable", (curve.kl[-1], curve.reward[-1]), (-4, 5), textcoords="offset points",
+                            fontsize="small", color=INK, ha="right", va="bottom")  # fmt: skip
+    d.axes.annotate(f"best of {best.n[-1]:.0f}", (best.kl[-1], best.reward[-1]), (7, 0), textcoords="offset points",
+                    fontsize="small", color=INK, va="center")  # fmt: skip
+    name = d.section.baseline or d.section.finished[0]
+    for n, kl, reward in zip(best.n, best.kl, best.reward, strict=True):
+        if n > 1:
+            told = f"best of {n:.0f}: {formats.fixed(float(reward))} at no more than {kl:.2f} nats"
+            ink = {"color": INK, "markeredgecolor": INK}
+            d.dot(name, float(kl), float(reward), told, marker="x", size=5.5, **ink)
+    return int(best.n[-1])
 
 
 def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
@@ -43,7 +71,8 @@ def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.set_xlabel("mean length of a completion, tokens")
         ends = {row["algorithm"]: row for row in d.rows}
         starts = {row["algorithm"]: row for row in reversed(d.rows)}
-        growth = {name: ends[name]["length_tokens"] - starts[name]["length_tokens"] for name in section.trained if name in ends}
+        grown = [name for name in section.trained if name in ends]
+        growth = {name: ends[name]["length_tokens"] - starts[name]["length_tokens"] for name in grown}
         if not growth:
             return None
         most = max(growth, key=lambda name: abs(growth[name]))
@@ -70,7 +99,9 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
         d.line(name, [p.estimate.mean for p in xs], [p.estimate.mean for p in ys], linestyle=look.dashes)
         for x_point, y_point in zip(xs, ys, strict=True):
             last = y_point is ys[-1]
-            tip = f"{name}, {y_point.fraction:.0%} of the budget: {formats.phrase(primary)} {_ranged(y_point)}, {short} "
+            tip = (
+                f"{name}, {y_point.fraction:.0%} of the budget: {formats.phrase(primary)} {_ranged(y_point)}, {short} "
+            )
             tip += f"{_ranged(x_point, 1)} {unit}"
             d.dot(name, x_point.estimate.mean, y_point.estimate.mean, tip, size=9.5 if last else 5.5)
             row = {"algorithm": name, "fraction": y_point.fraction}
@@ -129,7 +160,8 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.name_ends(axes=right)
         ends = {row["algorithm"]: row[optimised] - row[gold] for row in d.rows}
         widest = max(ends, key=lambda name: ends[name])
-        alt = f"{widest} ends with the widest gap: its training reward is {formats.fixed(ends[widest])} above its gold reward."
+        gap = formats.fixed(ends[widest])
+        alt = f"{widest} ends with the widest gap: its training reward is {gap} above its gold reward."
         caption = (
             "Left: filled markers are the gold reward, hollow ones on dashed lines the reward that training optimised. "
             "Right: on the dotted line both are equal; a path that bends below it buys proxy without gold. "
@@ -180,15 +212,17 @@ def learning_curve(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart 
         style.format_axis(d.axes, "y", style.short)
         d.name_ends(lines)
         idle = [name for name in curves if name not in drawn]
-        caption = f"Mean over seeds; faint lines are single seeds. Bands: {interval(section, len(section.curve_prompts))}"
+        caption = (
+            f"Mean over seeds; faint lines are single seeds. Bands: {interval(section, len(section.curve_prompts))}"
+        )
         caption += f" {SAME_PROMPTS}"
         caption += f" Not drawn, since they spend none: {findings.listing(idle)}." if idle else ""
         title, alt = f"Learning curve by {formats.phrase(axis)}", findings.curve(section, drawn, axis)
-        return d.chart(f"curve-{axis}", title, alt=alt, caption=caption, axis=axis)
+        return d.chart(f"curve-{axis}", title, alt=alt, caption=caption, family="Learning curve", axis=axis)
 
 
 def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
-    """Gain over the baseline against FLOPs, seconds or peak memory; shared stages hollow; ringed where none is better."""
+    """Gain over the baseline against FLOPs, seconds or peak memory; hollow with shared stages, ringed if unbeaten."""
     effects = section.effects
     if not effects:
         return None
@@ -234,7 +268,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
         caption = f"{shared}Thin ring: no other gains as much for less. Bars: {interval(section)}"
         title = f"Gain against {'peak memory' if axis == 'peak_bytes' else formats.phrase(axis)}"
         alt = findings.cost(_totalled(d.rows, axis), axis, section.higher_is_better)
-        return d.chart(f"cost-{axis}", title, alt=alt, caption=caption, axis=axis)
+        return d.chart(f"cost-{axis}", title, alt=alt, caption=caption, family="Gain against cost", axis=axis)
 
 
 def _cost(section: Section, name: str, axis: str) -> tuple[float, float]:

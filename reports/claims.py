@@ -1,12 +1,12 @@
-"""The sentences that a run supports, each from one cell of a table, with its interval and verdict; and how to cite them.
+"""The sentences that a run supports, each from one cell of a table with its interval and verdict; how to cite it.
 
-These are the only sentences of a report that are meant to be quoted: they name the design, and say no more than the cell.
+They are the only sentences of a report that are meant to be quoted: they name the design and say no more than the cell.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import formats
@@ -25,12 +25,18 @@ class Claim:
     table: str
     cell: str
     verdict: str
+    """WIN, LOSS, EQUIVALENT or INCONCLUSIVE."""
+    label: str
+    """As tables print it, "descriptive: ahead" for too few seeds."""
+    reason: str
     mean: float
     low: float
     high: float
     seeds: int
     prompts: int
+    seeds_needed: int | None
     run: str
+    """The run and the hash of what it declared before training."""
 
     @property
     def tone(self) -> str:
@@ -43,9 +49,7 @@ class Claim:
 
     def record(self) -> dict[str, Any]:
         """As ``claims.json`` keeps it; numbers unrounded, null where there is none."""
-        names = ("text", "verdict", "mean", "low", "high", "seeds", "prompts", "table", "cell", "run")
-        fields = {name: getattr(self, name) for name in names}
-        return {name: None if formats.is_missing(value) else value for name, value in fields.items()}
+        return {name: None if formats.is_missing(value) else value for name, value in asdict(self).items()}
 
 
 def claims(results: Results) -> list[Claim]:
@@ -58,7 +62,8 @@ def _of(section: Section) -> list[Claim]:
     place = {name: row for row, name in enumerate(board.frame["algorithm"], start=1)}
     prefix = f"{section.slug}-" if section.slug else ""
     made = []
-    for row, c in enumerate(section.pairs, start=1):
+    numbered = enumerate(section.pairs, start=1)
+    for row, c in sorted(numbered, key=lambda pair: (pair[1].b != section.baseline, place[pair[1].a])):
         if c.b == section.baseline:
             made.append(_claim(section, c, board.title, prefix + board.cell_id(place[c.a], "delta")))
         elif paired is not None:
@@ -71,18 +76,22 @@ def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
     number = f"{formats.fixed(d.mean, places, sign=True)} {formats.phrase(section.primary.name)}"
     interval = formats.span(d.low, d.high, places, sign=True)
     over = f"{d.n_seeds} seed{'s' * (d.n_seeds != 1)} × {d.n_prompts} prompts"
-    ahead = (d.mean > 0) == section.higher_is_better
+    margin = f" of ±{c.margin:g}" if c.margin is not None else ""
     said = {
         "WIN": f"{c.a} beats {c.b}: {number}",
         "LOSS": f"{c.a} is worse than {c.b}: {number}",
-        "EQUIVALENT": f"{c.a} and {c.b} are equivalent within the margin: {number}",
-    }.get(c.verdict.word, f"{c.a} is {'ahead of' if ahead else 'behind'} {c.b} by {number}, which is not settled")
+        "EQUIVALENT": f"{c.a} and {c.b} are equivalent within the margin{margin}: {number}",
+    }.get(c.verdict.word, f"{c.a} against {c.b} is not decided: {number}")
     text = (
         f"On {section.task} with {section.model} under the budget {section.budget}, {said} "
-        f"(95% interval {interval or 'none'}, {over}, paired; Holm p {_p(c.p_holm)}): {c.verdict.word}."
+        f"(95% interval {interval or 'none'}, {over}, paired; Holm p {_p(c.p_holm)}): {c.verdict.label}"
+        f"{', ' + c.verdict.reason if c.verdict.reason else ''}."
     )
-    run = str(section.results.plan["name"])
-    return Claim(text, table, cell, c.verdict.word, d.mean, d.low, d.high, d.n_seeds, d.n_prompts, run)
+    plan = section.results.declaration
+    source = f"{section.results.plan['name']}, declared {plan['hash']}"
+    numbers = (d.mean, d.low, d.high, d.n_seeds, d.n_prompts)
+    verdict = (c.verdict.word, c.verdict.label, c.verdict.reason)
+    return Claim(text, table, cell, *verdict, *numbers, c.verdict.seeds_needed, source)
 
 
 def _p(value: float) -> str:
@@ -94,14 +103,15 @@ def bibtex(results: Results) -> str:
     """Entries for the run and for bakeoff, for a paper's bibliography."""
     plan = results.plan
     year = str(plan.get("created", ""))[:4]
-    version = results.environment_or({}).get("packages", {}).get("bakeoff", "")
+    version, declared = results.environment_or({}).get("packages", {}).get("bakeoff", ""), results.declaration["hash"]
     key = re.sub(r"[^a-z0-9]+", "", str(plan["name"]).lower()) or "run"
     title, command = (_braced(str(plan.get(field, ""))) for field in ("name", "command"))
     run = [
         f"@misc{{bakeoff-run-{key},",
         f"  title = {{{{{title}}}: a comparison of post-training algorithms under one budget}},",
         *([f"  year = {{{year}}},"] if year.isdigit() else []),
-        f"  note = {{Run of bakeoff{' ' + version if version else ''}, {len(results.cells)} cells.{' Command: ' + command if command else ''}}},",
+        f"  note = {{Run of bakeoff{' ' + version if version else ''}, {len(results.cells)} cells, declared {declared}."
+        f"{' Command: ' + command if command else ''}}},",
         "}",
     ]
     software = [

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from . import charts_design as design
 from . import charts_effects as effects
 from . import charts_prompts as prompts
 from . import charts_training as training
+from . import equality
 from .analysis import Section, sections
 from .charts import Chart
 from .files import write_atomic
@@ -17,7 +19,13 @@ from .style import COLUMN, PAGE, Canvas
 
 Draw = Callable[..., Chart | None]
 QUESTIONS: dict[str, tuple[Draw, ...]] = {
-    "Who wins, and how sure is that?": (effects.forest, effects.versus, effects.wins, effects.seeds),
+    "Who wins, and how sure is that?": (
+        effects.forest,
+        *(partial(effects.equal, axis=axis) for axis in equality.CURRENCIES),
+        effects.versus,
+        effects.wins,
+        effects.seeds,
+    ),
     "At what price?": (
         training.frontier,
         *(partial(training.learning_curve, axis=axis) for axis in training.AXES),
@@ -29,7 +37,9 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
         training.proxy,
         training.efficiency,
         prompts.lengths,
+        design.best_of,
     ),
+    "What would more data say?": (design.variance, design.power),
 }
 """What a reader asks, and the charts that answer."""
 

@@ -25,12 +25,14 @@ from .card import card
 from .charts import Chart
 from .claims import bibtex, claims
 from .files import slug, visible, write_atomic
-from .flags import flags
+from .flags import PENDING, flags
 from .frame import Results
 from .gallery import charts_of, write_charts
+from .ledgers import runs
 from .methods import METHODS, method_of
 from .svg import glyph, inline, strip
-from .tables import Column, Table, runs, tables_of
+from .table import Column, Table
+from .tables import tables_of
 
 HERE = Path(__file__).parent
 SCRIPTS = ("browser.js", "page.js")
@@ -86,8 +88,14 @@ def _environment() -> jinja2.Environment:
     )
     made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # scores stay in the order of importance
     made.filters |= {"phrase": formats.phrase, "slug": slug}
-    made.globals["method_of"] = method_of
+    made.globals |= {"method_of": method_of, "owners_of": _owners}
     return made
+
+
+def _owners(table: Table) -> list[str]:
+    """Whose row each one is; empty where a table's rows are no algorithm's."""
+    key = next((key for key in ("algorithm", "a") if key in table.frame), None)
+    return [str(name) for name in table.frame[key]] if key else [""] * len(table.frame)
 
 
 def _hash(text: str) -> str:
@@ -119,7 +127,10 @@ def _part(section: Section) -> dict[str, Any]:
         "glyphs": {name: glyph(look) for name, look in looks.items()},
         "strips": _strips(section, looks),
         "stripped": "delta" if section.baseline is not None else "primary",
-        "views": [],
+        "views": [
+            {"axis": currency, "table": tables[f"equal-{currency}"], "changed": found.winner_changes}
+            for currency, found in section.equal_by.items()
+        ],
         "definitions": list(section.metrics.values()),
     }
 
@@ -128,12 +139,9 @@ def _panels(charts: tuple[Chart, ...]) -> list[Panel]:
     """Charts in order; those of a family that differ in their axis share a panel."""
     families: dict[str, list[Chart]] = {}
     for chart in charts:
-        families.setdefault(chart.title if not chart.axis else chart.title.split(" ")[0], []).append(chart)
-    titles = {"Learning": "Learning curve", "Gain": "Gain against cost"}
-    return [
-        Panel(titles.get(family, family), tuple(_figure(chart) for chart in members), "frontier" in members[0].name)
-        for family, members in families.items()
-    ]
+        families.setdefault(chart.family, []).append(chart)
+    figures = {family: tuple(_figure(chart) for chart in members) for family, members in families.items()}
+    return [Panel(family, figures[family], members[0].wide) for family, members in families.items()]
 
 
 def _figure(chart: Chart) -> dict[str, Any]:
@@ -158,13 +166,13 @@ def _strips(section: Section, looks: dict[str, style.Look]) -> dict[str, Markup]
 
 
 def _troubles(results: Results) -> list[str]:
-    """What a reader must know before any number: cells that are missing, few seeds, a proxy for the gold reward."""
+    """What a reader must know first and no flag says: cells without a result, a proxy for the gold reward."""
     counts = results.cells["status"].value_counts()
-    missing = [f"{count} {str(status).replace('_', ' ')}" for status, count in counts.items() if status != "ok"]
+    waiting = {str(status): count for status, count in counts.items() if status in PENDING and status != "ok"}
     notes = []
-    if missing:
-        lost = sum(counts) - counts.get("ok", 0)
-        notes.append(f"{lost} of {sum(counts)} cells {'has' if lost == 1 else 'have'} no result: {', '.join(missing)}.")
+    if waiting:
+        lost, told = sum(waiting.values()), (f"{n} {status.replace('_', ' ')}" for status, n in waiting.items())
+        notes.append(f"{lost} of {sum(counts)} cells {'has' if lost == 1 else 'have'} no result: {', '.join(told)}.")
     for section in sections(results):
         if section.primary.note:
             notes.append(f"{section.title}: {formats.phrase(section.primary.name)}, {section.primary.note}.")

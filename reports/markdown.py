@@ -73,7 +73,8 @@ def _section(section: Section, *, titled: bool) -> list[str]:
 
 
 def _chart(chart: Chart) -> list[str]:
-    return [f"### {escape(chart.title)}", escape(chart.alt), f"![{escape(chart.alt)}](charts/{chart.name}.svg)", escape(chart.caption)]
+    picture = f"![{escape(chart.alt)}](charts/{chart.name}.svg)"
+    return [f"### {escape(chart.title)}", escape(chart.alt), picture, escape(chart.caption)]
 
 
 def _table(table: Table) -> list[str]:

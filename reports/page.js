@@ -68,7 +68,7 @@ function sortable(grid) {
 function filterable(grid) {
   const tools = grid.querySelector(".tools"), find = tools.querySelector("input"), rows = [...grid.querySelector("tbody").rows];
   tools.hidden = false;
-  find.addEventListener("input", () => {
+  find?.addEventListener("input", () => {
     const wanted = find.value.toLowerCase();
     rows.forEach((row) => row.classList.toggle("unmatched", !row.textContent.toLowerCase().includes(wanted)));
     settle(rows);

@@ -41,7 +41,9 @@ class CellScores:
         return cls._placed(metrics, prompts, keys, table["value"].to_numpy(), path)
 
     @classmethod
-    def _placed(cls, metrics: Sequence[str], prompts: Sequence[str], keys: tuple[Any, ...], values: Any, path: Path) -> CellScores:
+    def _placed(
+        cls, metrics: Sequence[str], prompts: Sequence[str], keys: tuple[Any, ...], values: Any, path: Path
+    ) -> CellScores:
         """``keys`` are metric codes, fractions, prompt codes and samples, one a value."""
         metric, fraction, prompt, sample = keys
         fractions, fraction = np.unique(fraction, return_inverse=True)

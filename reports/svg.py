@@ -1,4 +1,4 @@
-"""Charts made fit for a page with a strict content security policy and two colour schemes, and small marks for its tables."""
+"""Charts made fit for a page with a strict policy and two colour schemes, and small marks for its tables."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ def _clean(element: ElementTree.Element, chart: Chart) -> None:
     for name in ("d", "x", "y", "transform"):
         if name in element.attrib:
             element.set(name, PRECISION.sub(r"\1", element.attrib[name]))
+    _name(element, chart)
+    for name in [name for name in element.attrib if name.lower().startswith("on")]:
+        del element.attrib[name]
+
+
+def _name(element: ElementTree.Element, chart: Chart) -> None:
+    """Ids and what refers to them, the chart's own; a mark says what it stands for instead."""
     target = element.attrib.pop(f"{{{XLINK}}}href", None)
     if target is not None:
         element.set("href", f"#{chart.name}-{target.removeprefix('#')}")
@@ -63,8 +70,6 @@ def _clean(element: ElementTree.Element, chart: Chart) -> None:
             element.attrib |= _marked(mark)
         elif element.tag.removeprefix(f"{{{SVG}}}") != "g":  # groups are matplotlib's; nothing refers to them
             element.set("id", f"{chart.name}-{found}")
-    for name in [name for name in element.attrib if name.lower().startswith("on")]:
-        del element.attrib[name]
 
 
 def _marked(mark: Mark) -> dict[str, str]:
