@@ -9,6 +9,7 @@ from pathlib import Path
 from . import charts_design as design
 from . import charts_effects as effects
 from . import charts_prompts as prompts
+from . import charts_robustness as looks
 from . import charts_training as training
 from . import equality
 from .analysis import Section, sections
@@ -39,7 +40,7 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
         prompts.lengths,
         design.best_of,
     ),
-    "What would more data say?": (design.variance, design.power),
+    "What would more data say, or another look?": (design.variance, design.power, looks.robustness),
 }
 """What a reader asks, and the charts that answer."""
 

@@ -184,15 +184,15 @@ function chart(figure, open) {
   }
   if (marks.length) marks[0].tabIndex = 0; // one stop of Tab a chart; arrows go on from there
   svg.addEventListener("keydown", (event) => {
-    const shown = marks.filter((mark) => !mark.classList.contains("off")), here = shown.indexOf(document.activeElement);
-    if (here < 0) return;
+    const now = document.activeElement, shown = marks.filter((mark) => !mark.classList.contains("off"));
+    if (!marks.includes(now)) return;
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (by) {
-      const next = shown[(here + by + shown.length) % shown.length];
-      shown[here].tabIndex = -1;
+    if (by && shown.length) {
+      const next = shown[(shown.indexOf(now) + by + shown.length) % shown.length];
+      now.tabIndex = -1;
       next.tabIndex = 0;
       next.focus();
-    } else if (event.key === "Enter" || event.key === " ") follow(shown[here]);
+    } else if (event.key === "Enter" || event.key === " ") follow(now);
     else if (event.key === "Escape") leave();
     else return;
     event.preventDefault();
@@ -240,7 +240,6 @@ function explained(link, event) {
   explain.style.left = `${Math.min(Math.max(8, at.left), innerWidth - own.width - 8)}px`;
   explain.style.top = `${Math.max(8, at.bottom + own.height + 12 < innerHeight ? at.bottom + 8 : at.top - own.height - 8)}px`;
   more.focus({ preventScroll: true });
-  explain.addEventListener("toggle", () => link.focus({ preventScroll: true }), { once: true });
 }
 
 // ------------------------------------------------------------------------------------ start
