@@ -1,7 +1,8 @@
 """PPO for language models: clipped surrogate, GAE with a learned value, KL in the reward (arXiv:1707.06347).
 
 On the shared on-policy trainer, over one base: the policy's adapter, the value's adapter with an fp32 head, and the
-reference, which is the base with adapters off or the frozen warm start. Details that change results, and where
+reference, which is the base with adapters off or the frozen warm start. Where there is a reward model, the value starts
+as its copy. Details that change results, and where
 implementations differ: the score is paid at the last token; log-probabilities of the rollout are recomputed by the
 training path; advantages are whitened over the rollout; the KL penalty is k1, per token.
 """
@@ -34,6 +35,11 @@ class PPOSettings(OnPolicySettings):
     """1 trusts returns, 0 the value function (arXiv:1506.02438)."""
     value_learning_rate: float | None = Field(default=None, gt=0)
     """Peak for the value's adapter and head; three times the policy's unless given."""
+    value: Literal["adapter", "head"] = "adapter"
+    """The value function: an adapter and a head of its own, or a head on the policy's hidden states, which costs no
+    pass of its own and sends the policy no gradient."""
+    value_warmup: int = Field(default=0, ge=0)
+    """Rollouts at the start whose updates move the value alone (VC-PPO, arXiv:2503.01491, pretrains it too)."""
     value_clip: float = Field(default=0.2, gt=0)
     """How far a value may move in one rollout's updates."""
     no_eos_penalty: float = Field(default=0.0, ge=0)
@@ -59,6 +65,7 @@ class PPO(OnPolicyAlgorithm):
     def __init__(self, settings: PPOSettings | None = None) -> None:
         super().__init__(settings)
         target = self.settings.kl_target or 1.0
+        self.value_on_policy = self.settings.value == "head"
         self.controller = objectives.AdaptiveKL(self.settings.beta, target, self.settings.kl_horizon)
 
     def advantages(self, rollout: Rollout) -> Tensor:
@@ -81,9 +88,14 @@ class PPO(OnPolicyAlgorithm):
         return advantages
 
     def value_loss(self, batch: Rollout, values: Tensor) -> Tensor:
-        """Clipped squared error, per token, (B, C)."""
+        """Clipped squared error, the mean over tokens."""
         assert batch.values is not None and batch.returns is not None
-        return objectives.clipped_value_loss(values, batch.values, batch.returns, clip=self.settings.value_clip)
+        clip = self.settings.value_clip
+        return batch.mean(objectives.clipped_value_loss(values, batch.values, batch.returns, clip=clip))
+
+    def updates_policy(self, rollout: int) -> bool:
+        """Not while the value warms up."""
+        return rollout >= self.settings.value_warmup
 
     def value_learning_rate(self) -> float:
         """As set, else three times the policy's."""

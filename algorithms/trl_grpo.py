@@ -4,7 +4,7 @@ Composed through the public constructor. Set to compute what ``grpo`` does: full
 1, no dropout, KL without the importance-sampling correction that TRL turns on.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -26,8 +26,8 @@ class TRLGRPOSettings(PluginSettings):
     """Lower clip of the ratio."""
     clip_high: float = Field(default=0.2, gt=0)
     """Upper clip of the ratio."""
-    scale_rewards: bool = True
-    """Divide by the group's standard deviation."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """The standard deviation that advantages are divided by."""
 
 
 class TRLGRPO(Algorithm):
@@ -59,13 +59,13 @@ class TRLGRPO(Algorithm):
                     beta=settings.beta,
                     epsilon=settings.clip_low,
                     epsilon_high=settings.clip_high,
-                    scale_rewards="group" if settings.scale_rewards else "none",
+                    scale_rewards=settings.scale_rewards,
                     loss_type="dapo",
                     use_bias_correction_kl=False,
                     disable_dropout=True,
                 )
             ),
-            train_dataset=context.prompts.remove_columns(["prompt_ids"]).map(_without_bos, fn_kwargs={"bos": bos}),
+            train_dataset=context.prompts.remove_columns(["prompt_ids"]).map(without_bos, fn_kwargs={"bos": bos}),
             processing_class=context.tokenizer,
             callbacks=context.callbacks,
             optimizers=(context.optimizer(settings.learning_rate), None),
@@ -73,6 +73,6 @@ class TRLGRPO(Algorithm):
         trainer.train(resume_from_checkpoint=context.checkpoint)
 
 
-def _without_bos(row: dict[str, Any], bos: str) -> dict[str, Any]:
+def without_bos(row: dict[str, Any], bos: str) -> dict[str, Any]:
     """TRL tokenises the text again and adds the BOS token that a chat template has written already."""
     return {"prompt": row["prompt"].removeprefix(bos)}

@@ -32,12 +32,17 @@ class ArithmeticSettings(TaskSettings):
     max_new_tokens: int = Field(default=6, ge=1)
     """Completion length in tokens, in training and in evaluation."""
     min_terms: int = Field(default=2, ge=2)
+    """Terms of a sum, at least ..."""
     max_terms: int = Field(default=2, ge=2)
+    """... and at most. Two are hard enough for models of a few hundred million weights."""
     min_digits: int = Field(default=1, ge=1)
-    """Digits of a term; all terms of one question have the same number of digits at most."""
+    """Digits of a term, at least; all terms of one question have the same number of digits at most."""
     max_digits: int = Field(default=2, ge=1)
+    """Digits of a term, at most."""
     train_size: int = Field(default=512, ge=1)
+    """Training questions."""
     test_size: int = Field(default=128, ge=1)
+    """Held-out questions."""
     data_seed: int = Field(default=0, ge=0)
     """Which questions are drawn. Apart from the cell's seed: all cells share one set of questions."""
 

@@ -1,4 +1,4 @@
-"""Your own data as a task: a local JSONL, JSON, CSV or Parquet file, or a hub dataset, in TRL's standard formats.
+"""Your own data as a task: local JSONL, JSON, CSV, Parquet or text files, or a hub dataset, in TRL's standard formats.
 
 Every row that cannot be used is named by file and line in ``TaskData.bad_rows``. The formats are in ``formats.py``.
 """
@@ -33,7 +33,7 @@ METRICS: dict[str, tuple[Metric, Metric]] = {
 
 class FileSettings(TaskSettings):
     train: Path | None = None
-    """A local file: .jsonl, .ndjson, .json, .csv or .parquet."""
+    """A local file: .jsonl, .ndjson, .json, .csv, .parquet or .txt; or a folder of them, each .txt file one text."""
     test: Path | None = None
     """A second file for the held-out rows; without it they are taken from ``train`` by ``test_fraction``."""
     hub: str | None = None
@@ -43,6 +43,7 @@ class FileSettings(TaskSettings):
     hub_revision: str | None = None
     """Commit or tag; pin it, since a hub dataset can change under you."""
     train_split: str = "train"
+    """The hub dataset's split of training rows."""
     test_split: str | None = None
     """The hub dataset's split of held-out rows; without it they are taken by ``test_fraction``."""
     test_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -58,6 +59,7 @@ class FileSettings(TaskSettings):
     limit: int | None = Field(default=None, ge=1)
     """At most this many rows of each split, the first ones."""
     licence: str = "not stated"
+    """Under what licence the rows are; reports print it."""
 
     @model_validator(mode="after")
     def _one_source(self) -> FileSettings:

@@ -1,4 +1,4 @@
-"""Rows of a JSONL, JSON, CSV or Parquet file, or of a hub dataset, each with the line where it stands.
+"""Rows of a JSONL, JSON, CSV, Parquet or text file, of a folder of them, or of a hub dataset, each with its line.
 
 A line that cannot be read becomes a ``BadRow``, and the rest of the file is read. Byte-order marks, CRLF and blank
 lines are no fault. Empty CSV cells and NaN are ``None``.
@@ -48,7 +48,12 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a file by its ending. Raises ``DataError`` when it cannot be opened or is of no known kind."""
+    """Read a file by its ending, or all files below a folder.
+
+    Raises ``DataError`` when it cannot be opened or is of no known kind.
+    """
+    if path.is_dir():
+        return _read_folder(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
@@ -62,6 +67,30 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: no such file.", fix="Paths in a matrix file are relative to that file.") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    return table
+
+
+def _read_folder(folder: Path) -> Table:
+    """The rows of every file below ``folder`` that can be read, by the files' names, counted through all of them.
+
+    A ``.txt`` file is one text. What cannot be read is told by its own file and line.
+    """
+    table = Table(str(folder))
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in READERS and path.is_file()]
+    if not files:
+        raise DataError(f"{folder}: no file below it has one of the endings {', '.join(READERS)}.")
+    for path in files:
+        if path.suffix.lower() == ".txt":
+            own = Table(str(path))
+            try:
+                own.add(1, {"text": _decode(path.read_bytes().removeprefix(BOM), path)})
+            except DataError as error:
+                own.reject(1, f"line {error.args[0].removeprefix(f'{path}:').rstrip('.')}")
+        else:
+            own = read_table(path)
+        table.bad_rows += own.bad_rows
+        for _, values in own.rows:
+            table.add(len(table.rows) + 1, values)
     return table
 
 
@@ -169,6 +198,17 @@ def _read_parquet(path: Path, table: Table) -> None:
         table.add(line, values)
 
 
+def _read_text(path: Path, table: Table) -> None:
+    """Texts are what blank lines separate: a file of one text alone could not be split for training and test."""
+    lines = _decode(path.read_bytes().removeprefix(BOM), path).splitlines()
+    start = 0
+    for end in range(len(lines) + 1):
+        if end == len(lines) or not lines[end].strip():
+            if end > start:
+                table.add(start + 1, {"text": "\n".join(lines[start:end])})
+            start = end + 1
+
+
 def _decode(content: bytes, path: Path) -> str:
     try:
         return content.decode()
@@ -191,4 +231,5 @@ READERS: dict[str, Callable[[Path, Table], None]] = {
     ".json": _read_json,
     ".csv": _read_csv,
     ".parquet": _read_parquet,
+    ".txt": _read_text,
 }

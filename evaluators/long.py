@@ -19,6 +19,12 @@ def long_form(samples: pd.DataFrame, values: Mapping[str, Sequence[float] | pd.S
     return pd.concat(frames, ignore_index=True)
 
 
+def held_out_texts(context: EvalContext) -> tuple[pd.DataFrame, list[str]]:
+    """The texts of the held-out rows that have one, with keys for ``long_form``: the row's id, and sample 0."""
+    texts = {str(row["id"]): row["text"] for row in context.rows if isinstance(row.get("text"), str)}
+    return pd.DataFrame({"prompt_id": list(texts), "sample": [0] * len(texts)}), list(texts.values())
+
+
 def sampled_rows(context: EvalContext, samples: pd.DataFrame) -> list[Row]:
     """The task's row of each sample, in the samples' order. Raises ``KeyError`` for an unknown ``prompt_id``."""
     rows = {row["id"]: row for row in context.rows}

@@ -142,6 +142,21 @@ class Section:
         sign = -self.direction(self.primary.name)
         return sorted(self.finished, key=lambda name: sign * self._mean(name))
 
+    @cached_property
+    def unranked(self) -> list[str]:
+        """Labels that are never sampled (encoders, reward models) and so have no score by the primary metric: they are
+        measured, not ranked."""
+        rows = self.cells[(self.cells["status"] == "ok") & ~self.cells["algorithm"].isin(self.finished)]
+        pairs = zip(rows["id"], rows["algorithm"], strict=True)
+        return list(
+            dict.fromkeys(name for cell, name in pairs if not self.results.record(cell).get("is_sampled", True))
+        )
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """``Results.stages`` of this section."""
+        return self._mine(self.results.stages())
+
     # ----------------------------------------------------------------------------- estimates
 
     def cube(self, algorithm: str, metric: str, probe: int | None = None) -> Cube:

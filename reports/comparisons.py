@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 EXPLORATORY = "exploratory"
 """The family of every comparison that was not declared: its p values are not adjusted."""
-BUDGET_TOLERANCE = 0.05
-"""Shares of the budget may differ by this and by one step of each, since training ends with a whole step."""
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def compare(section: Section, metric: str) -> list[Comparison]:
 
 
 def _family(section: Section, metric: str, family: str, pairs: list[tuple[str, str]]) -> Iterator[Comparison]:
+    from .flags import blocking  # flags are found on sections, whose comparisons these are
+
     margin, sign = section.margin(metric), section.direction(metric)
     matched = [(a, b, *found) for a, b in pairs if (found := _matched(section, metric, a, b)) is not None]
     differences = [paired_difference(left.to_numpy(), right.to_numpy()) for _, _, left, right in matched]
@@ -83,7 +84,7 @@ def _family(section: Section, metric: str, family: str, pairs: list[tuple[str, s
             margin=margin,
             higher_is_better=sign > 0,
             components=parts,
-            blocked=_blocked(section, a, b),
+            blocked=flag.text if (flag := blocking(section, a, b, metric)) else "",
         )
         verdict = _noted(verdict, section, a, b)
         rate = _win_rate(section, metric, a, b, left)
@@ -125,36 +126,6 @@ def _win_rate(section: Section, metric: str, a: str, b: str, like: pd.DataFrame)
     return win_rate(*chosen)
 
 
-def _blocked(section: Section, a: str, b: str) -> str:
-    """A flaw that keeps two algorithms from being compared at all, in words; empty when there is none."""
-    cells = section.cells
-    ids = {name: set(cells.loc[cells["algorithm"] == name, "id"]) for name in (a, b)}
-    for field, values in section.results.parity():
-        holders = [set(found) for found in values.values()]
-        if sum(bool(held & (ids[a] | ids[b])) for held in holders) > 1:
-            return f"not comparable: the cells differ in {field}"
-    trained = [name for name in (a, b) if name != section.baseline]
-    if len(trained) == 2:
-        (first, step_a), (second, step_b) = (_spent_share(section, name) for name in trained)
-        if abs(first - second) > BUDGET_TOLERANCE + max(step_a, step_b):
-            return f"unequal budgets: {a} spent {first:.0%} and {b} {second:.0%}"
-    elif trained:
-        share, step = _spent_share(section, trained[0])
-        if share > 1 + BUDGET_TOLERANCE + step:
-            return f"over the budget: {trained[0]} spent {share:.0%}"
-    return ""
-
-
-def _spent_share(section: Section, name: str) -> tuple[float, float]:
-    """(largest share of a limit that was spent, mean over seeds; share of one step)."""
-    done = section.cells[(section.cells["algorithm"] == name) & (section.cells["status"] == "ok")]
-    shares = [float(done[f"spent_{currency}"].mean()) / limit for currency, limit in section.limits.items()]
-    steps = float(done["spent_steps"].mean())
-    if not shares or not np.isfinite(shares).any():
-        return 1.0, 1.0
-    return float(np.nanmax(shares)), 1 / steps if steps > 0 else 1.0
-
-
 def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:
     """The verdict with what narrows it: seeds without a result, and a declaration that was changed."""
     cells = section.cells[section.cells["algorithm"].isin([a, b]) & (section.cells["status"] != "ok")]
@@ -170,21 +141,23 @@ def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:
 
 
 def tiers(section: Section) -> dict[str, str]:
-    """Letters by algorithm: the maximal groups of neighbours in the ranking between which no verdict separates.
+    """Letters by algorithm: two share one exactly where no WIN or LOSS separates them. The best ones have "a".
 
-    A group is a run of the ranking: a, ab, b ... Two algorithms that share a letter are not separated.
+    A letter is a maximal group of algorithms of which none is separated from another.
     """
     apart = {frozenset((pair.a, pair.b)) for pair in section.pairs if pair.verdict.word in ("WIN", "LOSS")}
     order = section.ranked
-    groups: list[tuple[int, int]] = []
-    for start in range(len(order)):
-        end = start + 1
-        while end < len(order) and all(frozenset((order[end], x)) not in apart for x in order[start:end]):
-            end += 1
-        if not groups or end > groups[-1][1]:
-            groups.append((start, end))
-    letters = "abcdefghijklmnopqrstuvwxyz"
+    together = {a: {b for b in order if b != a and frozenset((a, b)) not in apart} for a in order}
+    groups = sorted(_maximal(set(), set(order), set(), together), key=lambda group: sorted(map(order.index, group)))
     return {
-        name: "".join(letters[i % 26] for i, (start, end) in enumerate(groups) if start <= index < end)
-        for index, name in enumerate(order)
+        name: "".join(LETTERS[i % len(LETTERS)] for i, group in enumerate(groups) if name in group) for name in order
     }
+
+
+def _maximal(group: set[str], others: set[str], done: set[str], together: dict[str, set[str]]) -> Iterator[set[str]]:
+    """The maximal sets of names that are all together (Bron & Kerbosch 1973)."""
+    if not others and not done and group:
+        yield group
+    for name in sorted(others):
+        yield from _maximal(group | {name}, others & together[name], done & together[name], together)
+        others, done = others - {name}, done | {name}

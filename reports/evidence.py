@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import pandas as pd
 
 from bakeoff.errors import StoreError
-from bakeoff.store import read_json
 
 from .frame import Results
+from .reading import read_columns, read_json
 
 
 class Output(NamedTuple):
@@ -30,7 +29,7 @@ def output_of(results: Results, cell: str) -> Output:
         outputs[cell] = Output(0, 0, 0)
         if path.is_file():
             columns = ["prompt_id", "sample", "completion"]
-            frame = pd.read_parquet(path, columns=columns, filters=[("fraction", "==", 1.0)])
+            frame = read_columns(path, columns, filters=[("fraction", "==", 1.0)]).to_pandas()
             hashes = pd.util.hash_pandas_object(frame[columns], index=False)
             outputs[cell] = Output(
                 hash(tuple(sorted(hashes.tolist()))), frame["prompt_id"].nunique(), frame["completion"].nunique()
@@ -49,7 +48,7 @@ def unlisted_cells(results: Results) -> Iterator[tuple[str, str]]:
         for file, keys in (("cell.json", ("algorithm", "seed")), ("status.json", ("status", "reason"))):
             try:
                 record = read_json(folder / file)
-            except (StoreError, json.JSONDecodeError):
+            except StoreError:
                 continue
             told += [f"{key} {record[key]}" for key in keys if record.get(key) not in (None, "")]
         yield folder.name, ", ".join(told) or "it says nothing of itself"

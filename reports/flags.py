@@ -48,6 +48,8 @@ class Flag:
     blocks: bool = False
     """Whether comparisons of these algorithms, on ``metrics`` where there are any, decide nothing."""
     metrics: tuple[str, ...] = ()
+    spares: tuple[str, ...] = ()
+    """Labels that they can be compared with all the same."""
 
     @property
     def level(self) -> Literal["blocks", "mind"]:
@@ -70,8 +72,8 @@ def flags(results: Results) -> tuple[Flag, ...]:
 def blocking(section: Section, a: str, b: str, metric: str) -> Flag | None:
     """The first flag that keeps a comparison of ``a`` with ``b`` on ``metric`` from deciding anything."""
     for flag in flags(section.results):
-        mine = flag.section in ("", section.title) and (not flag.algorithms or {a, b} & set(flag.algorithms))
-        if flag.blocks and mine and (not flag.metrics or metric in flag.metrics):
+        here = flag.section in ("", section.title) and (not flag.algorithms or {a, b} & set(flag.algorithms))
+        if flag.blocks and here and not {a, b} & set(flag.spares) and (not flag.metrics or metric in flag.metrics):
             return flag
     return None
 
@@ -137,13 +139,19 @@ def unequal_budget(results: Results) -> Iterator[Flag]:
         fullest = max(shares, key=lambda name: min(1.0, shares[name][0]))
         for name, (share, step) in shares.items():
             slack = TOLERANCE + max(step, shares[fullest][1])
+            spared: list[str] = []
             if share > 1 + slack:
                 text = f"{name} spent {share:.0%} of the budget."
             elif min(1.0, shares[fullest][0]) - share > slack:
                 text = f"{name} spent {share:.0%} of the budget, {fullest} {shares[fullest][0]:.0%}."
+                # What it won over the untrained policy it won with less, and those who spent as little are its equals.
+                spared = [
+                    other for other in section.finished if abs(shares.get(other, (share, 0.0))[0] - share) <= slack
+                ]
             else:
                 continue
-            yield Flag("unequal_budget", text, section.title, (name,), True)
+            spares = tuple(other for other in spared if other != name)
+            yield Flag("unequal_budget", text, section.title, (name,), True, spares=spares)
 
 
 def _spent(section: Section, name: str) -> tuple[float, float] | None:
@@ -191,13 +199,22 @@ def hidden_run(results: Results) -> Iterator[Flag]:
                 why = ", ".join(
                     f"seed {seed} {status}" for seed, status in zip(failed["seed"], failed["status"], strict=True)
                 )
-                text = f"{len(failed)} of {len(rows)} seeds of {name} failed ({why}): its numbers are of the survivors."
+                text = f"{len(failed)} of {len(rows)} seeds of {name} failed ({why}): its means are of the others."
                 yield Flag("hidden_run", text, section.title, (str(name),))
-            missing = sorted(set(cells["seed"]) - set(rows["seed"]))
+            missing = sorted({*cells["seed"], *results.declaration.get("seeds", ())} - {*rows["seed"]})
             if missing:
-                seeds = ", ".join(map(str, missing))
-                text = f"{name} was not run with seeds that other algorithms were run with: {seeds}."
+                text = f"{name} was not run with seeds that were declared or that others had: {_listed(missing)}."
                 yield Flag("hidden_run", text, section.title, (str(name),))
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def changed_plan(results: Results) -> Iterator[Flag]:
+    """A declaration that was changed after there were results to look at, or by hand."""
+    for line in results.amendments:
+        yield Flag("changed_plan", f"{line[:1].upper()}{line[1:]}.")
 
 
 def changed_matrix(results: Results) -> Iterator[Flag]:
@@ -282,7 +299,7 @@ def stale_scores(results: Results) -> Iterator[Flag]:
 DETECTORS: Mapping[str, Callable[[Results], Iterator[Flag]]] = {
     detect.__name__: detect
     for detect in (
-        hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, hidden_run, changed_matrix,
+        hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, hidden_run, changed_plan, changed_matrix,
         mixed_precision, mixed_setup, over_optimised, cut_off, stale_scores,
     )
 }  # fmt: skip

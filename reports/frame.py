@@ -89,10 +89,10 @@ class Results:
     def cells(self) -> pd.DataFrame:
         """One row a planned cell, in the plan's order.
 
-        Columns: ``IDENTITY``; ``reason`` (one line, empty when ok); ``settings`` (JSON, empty before they are known); ``spent_<currency>``;
-        ``peak_bytes``; ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary`` (parameters);
-        ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages that the
-        cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
+        Columns: ``IDENTITY``; ``reason`` (one line, empty when ok); ``settings`` (JSON, empty before they are
+        known); ``spent_<currency>``; ``peak_bytes``; ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary``
+        (parameters); ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages that
+        the cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
         among the cells of the run that used them). Numbers are NaN where the cell did not get that far.
         """
         users: dict[str, int] = {}
@@ -173,6 +173,16 @@ class Results:
         columns = ["fraction", *CURRENCIES]
         wanted = self._present("ledger.json")
         return self._tag(wanted, [pd.DataFrame(self._ledgers[i]["probes"], columns=columns) for i in wanted], columns)
+
+    def stages(self) -> pd.DataFrame:
+        """What each cell used of the stages that cells share: ``IDENTITY``, ``stage`` (its id), ``label``, ``flops``,
+        ``seconds``. The cost is that of the stage, which was computed once."""
+        columns = ["stage", "label", "flops", "seconds"]
+        wanted = [cell["id"] for cell in self.plan["cells"] if cell["id"] in self._ledgers]
+        shared = (self._ledgers[cell_id]["shared"] for cell_id in wanted)
+        frames = [pd.DataFrame(rows, columns=[*columns, "kind"]).drop_duplicates("stage") for rows in shared]
+        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        return self._tag(wanted, frames, columns)
 
     def training(self) -> pd.DataFrame:
         """What the trainers logged, wide: ``IDENTITY``, ``step``, ``fraction``, ``seconds``, a column a metric."""

@@ -11,9 +11,10 @@ import pandas as pd
 from .analysis import Section
 from .audit import Audit, audit
 from .frame import Results
+from .reading import read_columns
 from .scored import Scoring, judges
 from .statistics import Estimate, bounded, holm, two_way
-from .table import Column, Table
+from .table import Column, Table, spread
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _win_rates(found: list[Judged]) -> Table:
             rate = pair.rate
             rows.append(
                 {"judge": each.scoring.label, "a": pair.a, "b": pair.b}
-                | {"win_rate": rate.mean, "win_rate_low": rate.low, "win_rate_high": rate.high}
+                | spread("win_rate", rate)
                 | {"p": rate.p, "p_holm": pair.p_holm, "seeds": rate.n_seeds, "prompts": rate.n_prompts}
                 | dict(zip(("wins", "ties", "losses"), pair.shares, strict=True))
                 | {"invalid": pair.invalid, "note": "; ".join(filter(None, [rate.flag, doubt]))}
@@ -158,12 +159,10 @@ def _samples(results: Results, ids: list[str]) -> pd.DataFrame:
     keys = ["prompt_id", "sample"]
     frames = []
     for name in ids:
-        folder = results.folder / "cells" / name
-        last = [("fraction", "==", 1.0)]
-        lengths = pd.read_parquet(folder / "samples.parquet", columns=[*keys, "n_tokens"], filters=last)
-        gold = pd.read_parquet(
-            folder / "scores.parquet", columns=[*keys, "value"], filters=[*last, ("metric", "==", "gold_reward")]
-        )
+        folder, last = results.folder / "cells" / name, [("fraction", "==", 1.0)]
+        lengths = read_columns(folder / "samples.parquet", [*keys, "n_tokens"], filters=last).to_pandas()
+        only = [*last, ("metric", "==", "gold_reward")]
+        gold = read_columns(folder / "scores.parquet", [*keys, "value"], filters=only).to_pandas()
         frames.append(lengths.merge(gold.rename(columns={"value": "gold_reward"}), on=keys, how="left").assign(id=name))
     columns = ["id", *keys, "n_tokens", "gold_reward"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

@@ -21,7 +21,7 @@ from .table import Column, Kind, Table
 
 def tables_of(section: Section) -> list[Table]:
     """The ledgers of a section: budget, tuning, and data where a cell got as far as that."""
-    made = [ledger(section), tuning(section)]
+    made = [ledger(section), *filter(None, [stages(section)]), tuning(section)]
     told = facts(section.results, section)
     return [*made, data(section, told)] if told else made
 
@@ -43,6 +43,9 @@ def ledger(section: Section) -> Table:
         row["overshoot"] = done["overshoot"].max()
         costs = ("shared_flops", "amortised_flops", "shared_seconds", "amortised_seconds")
         row |= {key: done[key].mean() for key in (*costs, "trainable_policy", "trainable_auxiliary")}
+        for unit in ("flops", "seconds"):
+            row[f"alone_{unit}"] = row[unit] + row[f"shared_{unit}"]
+            row[f"split_{unit}"] = row[unit] + row[f"amortised_{unit}"]
         rows.append(row)
     kinds: dict[str, Kind] = {"flops": "si", "seconds": "duration"}
     currencies = [Column(name, formats.phrase(name), kinds.get(name, "si")) for name in CURRENCIES]
@@ -53,7 +56,10 @@ def ledger(section: Section) -> Table:
         Column("overshoot", "overshoot", "share", help="worst seed; at most one step is allowed"),
         Column("shared_flops", "shared FLOPs", "si", help="stages that it needs, charged to it alone"),
         Column("amortised_flops", "… split", "si", help="the same, split evenly among the cells that used them"),
-        Column("shared_seconds", "shared time", "duration"),
+        Column("alone_flops", "FLOPs alone", "si", help="training and all its stages: what it costs by itself"),
+        Column("split_flops", "FLOPs shared", "si", help="training and its part of the stages: what it cost this run"),
+        Column("alone_seconds", "time alone", "duration"),
+        Column("split_seconds", "time shared", "duration"),
         Column("trainable_policy", "policy params", "si"),
         Column("trainable_auxiliary", "auxiliary params", "si", help="a critic or another head that the policy needs"),
     )
@@ -61,6 +67,39 @@ def ledger(section: Section) -> Table:
     limits = f"Budget {section.budget}: {', '.join(kinds_of_limit) or 'unlimited'}"
     caption = f"{limits}; training stops at the first limit reached. Means over seeds that ended well."
     return Table("ledger", "Budget ledger", caption, pd.DataFrame(rows), columns)
+
+
+def stages(section: Section) -> Table | None:
+    """One row a stage that the section's cells used, in the order in which they did; None without any.
+
+    Its cost is charged to each user in full ("alone") and split evenly among all users of the run.
+    """
+    used = section.stages
+    if used.empty:
+        return None
+    users = section.results.stages()["stage"].value_counts()
+    rows = []
+    for stage, mine in used.groupby("stage", sort=False):
+        seeds = sorted(set(mine["seed"]))
+        rows.append(
+            {"stage": stage, "label": mine["label"].iloc[0], "users": int(users[stage])}
+            | {"algorithms": ", ".join(dict.fromkeys(mine["algorithm"])), "seeds": ", ".join(map(str, seeds))}
+            | {unit: mine[unit].iloc[0] for unit in ("flops", "seconds")}
+            | {f"split_{unit}": mine[unit].iloc[0] / users[stage] for unit in ("flops", "seconds")}
+        )
+    columns = (
+        Column("label", "stage"),
+        Column("flops", "FLOPs", "si", help="charged to each user when it is charged alone"),
+        Column("split_flops", "FLOPs a user", "si", help="the same, split evenly among its users"),
+        Column("seconds", "time", "duration"),
+        Column("split_seconds", "time a user", "duration"),
+        Column("users", "cells", "whole", help="of the whole run that used it"),
+        Column("algorithms", "algorithms"),
+        Column("seeds", "seeds"),
+        Column("stage", "id"),
+    )
+    caption = "Each was computed once, by the first cell that needed it, within a budget of its own."
+    return Table("stages", "Shared stages", caption, pd.DataFrame(rows), columns)
 
 
 def tuning(section: Section) -> Table:

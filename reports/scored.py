@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bakeoff.contracts import Metric
-from bakeoff.errors import StoreError
-from bakeoff.store import read_json
+
+from .reading import read_columns, read_json
 
 if TYPE_CHECKING:
     from .frame import Results
@@ -93,25 +93,15 @@ def _read(results: Results, folder: Path) -> Scoring:
     paths = {name: results.folder / "cells" / name / "samples.parquet" for name in known}
     fresh = {name for name, said in known.items()
              if paths[name].is_file() and samples_fingerprint(paths[name]) == said}  # fmt: skip
-    frames = {name: _frame(folder / f"{name}.parquet", columns) for name, columns in COLUMNS.items()}
+    frames = {
+        name: read_columns(path, columns).to_pandas() if (path := folder / f"{name}.parquet").is_file()
+        else pd.DataFrame(columns=columns)
+        for name, columns in COLUMNS.items()
+    }  # fmt: skip
     scores, verdicts = frames["scores"], frames["verdicts"]
     scores = scores[scores["id"].isin(fresh)]
     verdicts = verdicts[verdicts["a"].isin(fresh) & (verdicts["b"].isin(fresh) | (verdicts["b"] == ""))]
     return Scoring(folder, record, scores, verdicts, frames["canaries"], len(known) - len(fresh))
-
-
-def _frame(path: Path, columns: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        return pd.DataFrame(columns=columns)
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} is not a Parquet file: {error}.", fix=f"Delete {path.parent} and score again."
-        ) from None
-    if missing := [name for name in columns if name not in frame.columns]:
-        raise StoreError(f"{path} has no column {', '.join(missing)}.", fix=f"Delete {path.parent} and score again.")
-    return frame
 
 
 def _plain(value: Any) -> str:

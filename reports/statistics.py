@@ -149,7 +149,7 @@ def expected_error(parts: Components, seeds: int, prompts: int, samples: int = 1
 
 
 def detectable_effect(se: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The smallest true effect that a two-sided t test at ``alpha`` finds with ``power``, (t_{1-alpha/2} + t_power) SE."""
+    """The smallest true effect that a two-sided t test at ``alpha`` finds with ``power``: (t_{1-α/2} + t_power) SE."""
     if not df > 0:
         return float("nan")
     return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * se)

@@ -14,6 +14,7 @@ import pandas as pd
 from . import checks, formats, judged, ledgers
 from .analysis import Section, sections
 from .equality import amount_text
+from .findings import listing
 from .frame import Results
 from .ledgers import runs
 from .table import ARROWS, Cell, Column, Table, spread
@@ -23,7 +24,15 @@ __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboar
 
 
 def tables_of(section: Section) -> list[Table]:
-    """Every table of a section that has something to say."""
+    """Every table of a section that has something to say, made once."""
+    key = f"tables {section.slug}"
+    if key not in section.results.memo:
+        section.results.memo[key] = _tables(section)
+    made: list[Table] = section.results.memo[key]
+    return made
+
+
+def _tables(section: Section) -> list[Table]:
     made = [leaderboard(section)]
     if section.pairs:
         made += [square(section), pairwise(section)]
@@ -158,6 +167,11 @@ def _leaderboard_caption(section: Section) -> str:
     if section.frontier is not None:
         pool = section.frontier
         parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
+    if section.unranked:
+        parts.append(
+            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
+            "text and are never sampled; see every metric."
+        )
     return " ".join(parts)
 
 
@@ -258,7 +272,7 @@ def equal(section: Section, currency: str) -> Table:
 def metrics(section: Section) -> Table:
     """Every metric that any evaluator declared, health included: one row an algorithm."""
     rows = []
-    for name in section.ranked:
+    for name in [*section.ranked, *section.unranked]:
         row: dict[str, Any] = {"algorithm": name}
         for metric in section.metrics:
             row |= spread(f"metric_{metric}", section.estimate(name, metric))

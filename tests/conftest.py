@@ -115,8 +115,10 @@ def toy_cell(toy, toy_lab):
         return PluginSpec(name=name, label=name, settings=settings)
 
     def make(algorithm, settings=None, *, precision="fp32", budget=None, task=None, warm_start=None, **fields):
-        start = warm_start and WarmStartSpec(
-            algorithm=plugin(warm_start, learning_rate=5e-3, batch=8), budget=BudgetSpec(name="warm", steps=3)
+        names = [warm_start] if isinstance(warm_start, str) else warm_start or ()
+        start = tuple(
+            WarmStartSpec(algorithm=plugin(name, learning_rate=5e-3, batch=8), budget=BudgetSpec(name="warm", steps=3))
+            for name in names
         )
         return CellSpec(
             **{
@@ -206,6 +208,8 @@ def make_context(tokenizer, tmp_path):
             seed=seed,
             folder=tmp_path / "checkpoints",
             max_new_tokens=max_new_tokens,
+            max_tokens=32,
+            text=Dataset.from_list([{"id": i, "input_ids": [*p, *c]} for i, p, c in rows]),
         )  # fmt: skip
         context.lines = []
         context.record = context.lines.append
@@ -217,3 +221,22 @@ def make_context(tokenizer, tmp_path):
         return context
 
     return make
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command line in this process: (exit code, stdout, stderr)."""
+    import sys
+
+    from bakeoff import cli
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["bakeoff", *words])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return call

@@ -14,7 +14,7 @@ from bakeoff.errors import BudgetError
 from bakeoff.optim import MasterAdamW
 from bakeoff.roles import RoleModel
 from bakeoff.rollout import Sequences, completion_logps, logps_as, sample, score, uniforms
-from bakeoff.spec import BudgetSpec, LoraSpec
+from bakeoff.spec import BudgetSpec, LoraSpec, ScheduleSpec
 from bakeoff.testing import toy_model
 
 BATCH = Sequences.pack([[3] * 20, [4] * 15] * 2, [[5] * 30, [6] * 18] * 2, pad=0, device="cpu")
@@ -91,6 +91,18 @@ def test_training_flops(metered):
     """Within 3 %: the first layer's inputs need no gradient, which the meter does not know."""
     roles, meter = metered
     assert 0 <= relative_gap(meter, lambda: sgd_step(roles)) < 0.03
+
+
+def test_frozen_layers_cost_no_backward_pass(metered):
+    """Only the two top layers learn: gradients stop there, and so does the count."""
+    roles, meter = metered
+    whole = meter.spent()["flops"]
+    sgd_step(roles)
+    whole = meter.spent()["flops"] - whole
+    with roles.training_only({4, 5}):
+        before = meter.spent()["flops"]
+        assert 0 <= relative_gap(meter, lambda: sgd_step(roles)) < 0.03
+        assert meter.spent()["flops"] - before < 0.75 * whole
 
 
 def test_training_flops_of_the_whole_model(metered):
@@ -250,9 +262,38 @@ def test_a_budget_without_a_limit_is_an_error():
         meter_for(BudgetSpec(name="b"))
 
 
-def test_the_learning_rate_scale():
-    """Linear from 1 to 0, and not below where the budget was passed."""
-    assert [learning_rate_scale(fraction) for fraction in (0.0, 0.25, 1.0, 1.3)] == [1.0, 0.75, 0.0, 0.0]
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({}, [1.0, 0.75, 0.5, 0.0, 0.0]),
+        ({"warmup": 0.5}, [0.0, 0.5, 1.0, 0.0, 0.0]),
+        ({"shape": "cosine"}, [1.0, 0.5 + 0.5**1.5, 0.5, 0.0, 0.0]),
+        ({"shape": "constant", "warmup": 0.5}, [0.0, 0.5, 1.0, 1.0, 1.0]),
+        ({"shape": "wsd", "warmup": 0.25, "decay": 0.625}, [0.0, 1.0, 0.8, 0.0, 0.0]),
+    ],
+)
+def test_the_learning_rate_scale(schedule, expected):
+    """At shares 0, 1/4, 1/2, 1 of the budget, and beyond it: cosine at a quarter is (1 + cos 45°) / 2."""
+    scales = [learning_rate_scale(fraction, ScheduleSpec(**schedule)) for fraction in (0.0, 0.25, 0.5, 1.0, 1.3)]
+    assert scales == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_schedule_whose_parts_overlap_is_refused():
+    """Warm-up and decay are shares of the same budget."""
+    with pytest.raises(ValueError, match="must not exceed 1"):
+        ScheduleSpec(shape="wsd", warmup=0.5, decay=0.6)
+
+
+@pytest.mark.parametrize("name", ["sft", "grpo"])
+def test_every_trainer_follows_the_schedule(name, make_roles, make_context):
+    """A quarter of the budget is spent in a warm-up to the peak, by TRL's trainer and by ours."""
+    settings = {"sft": {"batch": 2}, "grpo": {"prompts_per_rollout": 2, "group": 2}}[name]
+    context = make_context(make_roles(), budget={"steps": 4})
+    context.schedule = ScheduleSpec(shape="wsd", warmup=0.25, decay=0.5)
+    plugin = registry.load("algorithm", name)
+    plugin(plugin.Settings(learning_rate=1e-3, **settings)).train(context)
+    rates = [line["learning_rate"] for line in context.lines]
+    assert rates == pytest.approx([0.0, 1e-3, 1e-3, 5e-4])
 
 
 @pytest.mark.parametrize("limit", ["flops", "tokens_trained", "prompts"])

@@ -1,7 +1,7 @@
 """The doctor finds what would stop a run."""
 
-from bakeoff import doctor, registry
-from bakeoff.registry import PluginInfo
+from bakeoff import catalogue, doctor, registry
+from bakeoff.catalogue import PluginInfo
 
 
 def test_a_check_that_raises_is_broken_and_the_rest_go_on(monkeypatch, tmp_path):
@@ -31,7 +31,7 @@ def test_broken_plugin_is_named(monkeypatch):
     """A plugin that cannot be imported is broken, with its reason."""
     info = PluginInfo("foo", "algorithm", "foo-dist", "1", "foo:Foo", error="algorithm 'foo' cannot be imported")
     monkeypatch.setattr(registry, "names", lambda kind: ["foo"] if kind == "algorithm" else [])
-    monkeypatch.setattr(registry, "describe", lambda kind, name: info)
+    monkeypatch.setattr(catalogue, "describe", lambda kind, name: info)
     check = doctor._plugins()
     assert check.state == "broken"
     assert "algorithm 'foo' cannot be imported" in check.detail

@@ -443,9 +443,9 @@ def test_every_shared_field_reaches_the_cell():
 
 
 def test_golden_id(write, monkeypatch):
-    """An id never changes by accident: this one was computed when schema version 1 was fixed."""
+    """An id never changes by accident: this one was computed when schema version 2 was fixed."""
     monkeypatch.setattr(identity.bakeoff, "__version__", "0.1.0")
-    assert ids(write(), fingerprints={"model": "abc"})[2] == "fd4cd864cc91ccd4"
+    assert ids(write(), fingerprints={"model": "abc"})[2] == "28edbd066ec1c846"
 
 
 @pytest.mark.parametrize(
@@ -461,6 +461,8 @@ def test_golden_id(write, monkeypatch):
         "evaluators=[kl]",
         "evaluation.prompts=8",
         "preparation.samples=8",
+        "schedule.shape=cosine",
+        "schedule={warmup: 0.1}",
         "warm_start={algorithm: sft, budget: smoke}",
     ],
 )
@@ -489,6 +491,22 @@ def test_what_does_not_is_not(write, override):
     """Labels, defaults written out, order of evaluators and transport change no id: nothing is trained again."""
     path = write()
     assert ids(path, override) == ids(path)
+
+
+def test_a_warm_start_may_have_several_stages(write):
+    """Their order and each one's algorithm and budget are in the id; a single stage may stand without a list."""
+    path = write()
+    one, two = "{algorithm: sft, budget: smoke}", "{algorithm: grpo, budget: {name: w, steps: 3}}"
+    alone, listed = ids(path, f"warm_start={one}"), ids(path, f"warm_start=[{one}]")
+    assert alone == listed
+    chains = [listed, ids(path, f"warm_start=[{one}, {two}]"), ids(path, f"warm_start=[{two}, {one}]")]
+    assert len({chain[-1] for chain in chains}) == 3
+
+
+def test_a_wrong_stage_is_told_at_its_place(write):
+    """The second stage lacks its budget."""
+    with pytest.raises(MatrixError, match=r"warm_start\[1\]: is 'sft', but has to be"):
+        matrix.load(write(), ["warm_start=[{algorithm: sft, budget: smoke}, sft]"])
 
 
 def test_defaults_left_out_are_filled_in(write):
@@ -526,6 +544,70 @@ def test_data_counts_by_content_and_model_by_fingerprint(write, tmp_path):
     assert not set(here) & set(edited)
 
 
+def test_a_folder_of_data_counts_by_its_files(write, tmp_path):
+    """Moving it changes no id; another name, a further file or an edit does."""
+    text = BASE.replace("[easy]", "[{name: rows, train: texts}]")
+    contents = {"here": {"a.txt": "x"}, "there": {"a.txt": "x"}, "named": {"b.txt": "x"}, "edited": {"a.txt": "y"}}
+    contents["more"] = {"a.txt": "x", "sub/b.txt": "x"}
+    found = {}
+    for folder, files in contents.items():
+        for name, content in files.items():
+            path = tmp_path / folder / "texts" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        found[folder] = tuple(ids(write(text, f"{folder}/mine.yaml")))
+    assert found["here"] == found["there"]
+    assert len(set(found.values())) == 4
+
+
 def test_yaml_is_plain(write):
     """The written matrix holds no Python tags, so that any YAML reader takes it."""
     assert yaml.safe_load(matrix.to_yaml(matrix.load(write()).spec))["seeds"] == [0, 1]
+
+
+# ------------------------------------------------------------------- an entry's own preparation
+
+OWN = """
+models: [{hub: org/tiny}]
+tasks: [easy]
+budgets: [{name: small, steps: 5}]
+algorithms:
+  - sft
+  - {name: sft, label: few, preparation: {reward: model, reward_model: {comparisons: 10}}}
+seeds: 1
+preparation: {prompts: 32, reward_model: {loss: hinge, label_noise: 0.2}}
+"""
+
+
+def test_an_entrys_preparation_goes_over_the_sections(write):
+    """Key by key, into the reward model's settings too; the other rows and the algorithm's settings stay."""
+    plain, own = matrix.load(write(OWN)).cells()
+    assert plain.preparation.reward == "task"
+    assert plain.preparation.reward_model.comparisons is None
+    assert (own.preparation.prompts, own.preparation.reward) == (32, "model")
+    assert own.preparation.reward_model.comparisons == 10
+    assert own.preparation.reward_model.loss == "hinge"
+    assert own.preparation.reward_model.label_noise == 0.2
+    assert plain.algorithm.settings == own.algorithm.settings
+    assert matrix.cell_id(plain, fingerprints={}) != matrix.cell_id(own, fingerprints={})
+
+
+def test_an_entrys_preparation_is_written_back(write):
+    """A spec with one is read back equal."""
+    spec = matrix.load(write(OWN)).spec
+    assert matrix.load(write(matrix.to_yaml(spec), "again.yaml")).spec == spec
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("reward_model: {comparisons: 0}", r"algorithms\[1\]\.preparation\.reward_model\.comparisons.*greater than"),
+        ("reward_model: {losss: hinge}", r"unknown key 'losss'"),
+        ("rewards: model", r"unknown key 'rewards'.*Did you mean 'reward'"),
+    ],
+)
+def test_an_entrys_preparation_is_checked(wrong, told, write):
+    """A wrong key or value is told at its own line."""
+    text = OWN.replace("reward: model, reward_model: {comparisons: 10}", wrong)
+    with pytest.raises(MatrixError, match=rf"mine\.yaml:7.*{told}"):
+        matrix.load(write(text))

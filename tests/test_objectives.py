@@ -8,18 +8,23 @@ from torch.testing import assert_close
 
 from bakeoff.objectives import (
     AdaptiveKL,
-    clip_fraction,
     clipped_policy_loss,
     clipped_value_loss,
     gae,
     group_advantages,
+    is_clipped,
     kl_k1,
     kl_k2,
     kl_k3,
+    leave_one_out_advantages,
     masked_mean,
     masked_whiten,
     ratio,
+    rewards_to_go,
+    sequence_mean,
+    sequence_ratio,
     shape_rewards,
+    weighted_likelihood_loss,
 )
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.2}
@@ -111,7 +116,40 @@ def test_group_advantages_by_hand():
     rewards = rows(1.0, 2.0, 3.0, 5.0, 5.0, 5.0)
     assert_close(group_advantages(rewards, 3, eps=0.0)[:3], rows(-1.0, 0.0, 1.0))
     assert_close(group_advantages(rewards, 3), rows(-1.0, 0.0, 1.0, 0.0, 0.0, 0.0), atol=2e-4, rtol=0)
-    assert torch.equal(group_advantages(rewards * 10, 3, scale=False), rows(-10.0, 0, 10, 0, 0, 0))
+    assert torch.equal(group_advantages(rewards * 10, 3, scale="none"), rows(-10.0, 0, 10, 0, 0, 0))
+
+
+def test_group_advantages_over_the_batch_deviation():
+    """Centred by group, scaled by one number for all: a group with little spread stays small."""
+    rewards = rows(1.0, 3.0, 2.0, 2.0)
+    scaled = group_advantages(rewards, 2, scale="batch", eps=0.0)
+    assert_close(scaled, rows(-1.0, 1.0, 0.0, 0.0) / rewards.std())
+
+
+def test_leave_one_out_by_hand():
+    """1 less the mean of 2 and 6 is -3."""
+    assert_close(leave_one_out_advantages(rows(1.0, 2.0, 6.0), 3), rows(-3.0, -1.5, 4.5))
+
+
+def test_rewards_to_go_by_hand():
+    """What is still to come, this token's included; nothing after the end."""
+    assert_close(rewards_to_go(rows([1.0, 2.0, 4.0]), rows([1.0, 1.0, 0.0])), rows([3.0, 2.0, 0.0]))
+
+
+def test_ratios_of_whole_completions():
+    """The product of the tokens' ratios, and its geometric mean; padding does not count."""
+    logps, old, mask = rows([0.2, 0.4, 9.0]), torch.zeros(1, 3), rows([1.0, 1.0, 0.0])
+    assert_close(sequence_ratio(logps, old, mask, per_token=False), rows(math.exp(0.6)))
+    assert_close(sequence_ratio(logps, old, mask, per_token=True), rows(math.exp(0.3)))
+    assert_close(sequence_mean(logps, mask), rows(0.3))
+
+
+def test_a_clipped_weight_keeps_the_gradient():
+    """CISPO: the ratio of e is held at 2, and the token's gradient is -2 A and not zero."""
+    logps = rows([1.0]).requires_grad_()
+    weight = ratio(logps, torch.zeros(1, 1))
+    weighted_likelihood_loss(logps, weight, rows([3.0]), clip_low=1.0, clip_high=1.0).sum().backward()
+    assert_close(logps.grad, rows([-6.0]))
 
 
 def test_masked_mean_of_nothing_is_zero():
@@ -141,17 +179,16 @@ def test_whitening():
 def test_the_clip_removes_the_gradient_where_it_would_move_further(advantage, probability_ratio, flows):
     """Zero gradient where A > 0 and r > 1.2, and where A < 0 and r < 0.8; not zero elsewhere."""
     logps = rows([math.log(probability_ratio)]).requires_grad_()
-    loss = clipped_policy_loss(logps, torch.zeros(1, 1), rows([float(advantage)]), **CLIP)
+    loss = clipped_policy_loss(ratio(logps, torch.zeros(1, 1)), rows([float(advantage)]), **CLIP)
     loss.sum().backward()
     assert (logps.grad != 0).item() is flows
-    share = clip_fraction(logps.detach(), torch.zeros(1, 1), rows([float(advantage)]), torch.ones(1, 1), **CLIP)
-    assert share == (0.0 if flows else 1.0)
+    assert is_clipped(ratio(logps.detach(), torch.zeros(1, 1)), rows([float(advantage)]), **CLIP) == (not flows)
 
 
 def test_clips_apart():
     """clip_high alone moves the upper border (DAPO's clip-higher)."""
     logps = rows([math.log(1.25)]).requires_grad_()
-    clipped_policy_loss(logps, torch.zeros(1, 1), rows([1.0]), clip_low=0.2, clip_high=0.3).sum().backward()
+    clipped_policy_loss(ratio(logps, torch.zeros(1, 1)), rows([1.0]), clip_low=0.2, clip_high=0.3).sum().backward()
     assert_close(logps.grad, rows([-1.25]))
 
 

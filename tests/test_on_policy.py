@@ -9,9 +9,10 @@ from torch.testing import assert_close
 from bakeoff import objectives, registry
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
 from bakeoff.on_policy_trainer import OnPolicyTrainer
-from bakeoff.rollout import Sequences, logps_as
+from bakeoff.rollout import Sequences, logps_as, sample, score, uniforms
 
-LOSSES = ("grpo", "ppo")
+LOSSES = ("grpo", "ppo", "gpro", "rloo", "reinforce++", "online-dpo")
+WITH_VALUE = ("ppo", "gpro")
 
 
 class Trained:
@@ -39,7 +40,7 @@ def trained(make_roles, make_context):
 
     def make(name, settings=None, *, precision="fp32", noise=0.05, **context):
         roles = make_roles(precision, noise=noise)
-        if name == "ppo":
+        if name in WITH_VALUE:
             roles.add("reward")
             make_roles.perturb(roles, "reward", 0.1)
         size = {"prompts_per_rollout": 4, "group": 4, "beta": 0.1}
@@ -169,6 +170,7 @@ def test_what_stands_after_the_end_changes_nothing(name, trained):
     dirty = Rollout(
         sequences, clean.rewards, clean.ended_eos,
         spoil(clean.old_logps), spoil(clean.reference_logps), spoil(clean.values),
+        companions=clean.companions, fraction=clean.fraction,
     )  # fmt: skip
     dirty.advantages = made.algorithm.advantages(dirty)
     assert torch.equal(clean.advantages, dirty.advantages)
@@ -213,8 +215,9 @@ def test_an_update_moves_what_it_trains_and_nothing_else(name, precision, make_r
     context = make_context(roles, budget={"steps": 2})
     made = Trained(context, name, {"prompts_per_rollout": 4, "group": 4, "learning_rate": 1e-2, "epochs": 1})
     groups = made.trainer.optimizer.param_groups
-    moving = ["policy", "value"] if name == "ppo" else ["policy"]
-    assert [len(group["params"]) for group in groups] == [len(roles.parameters(role)) for role in moving]
+    moving = ["policy", "value"] if name in WITH_VALUE else ["policy"]
+    assert sum(len(group["params"]) for group in groups) == sum(len(roles.parameters(role)) for role in moving)
+    assert len(groups) == (3 if name in WITH_VALUE else 1)
     assert all(p.requires_grad for group in groups for p in group["params"])
     held = {id(p) for group in groups for p in group["params"]}
     assert {id(p) for p in [*roles.model.parameters(), *roles.heads.parameters()] if p.requires_grad} == held
@@ -223,7 +226,7 @@ def test_an_update_moves_what_it_trains_and_nothing_else(name, precision, make_r
     made.trainer.train()
     for role in moving:
         assert all(not torch.equal(p, moved[id(p)]) for p in roles.parameters(role))
-    trainable = (".default.", ".value.") if name == "ppo" else (".default.",)
+    trainable = (".default.", ".value.") if name in WITH_VALUE else (".default.",)
     for tensor_name, value in snapshot(roles).items():
         if not any(part in f".{tensor_name}" for part in trainable):
             assert torch.equal(value, before[tensor_name]), tensor_name
@@ -261,10 +264,11 @@ def test_every_line_of_the_log_is_a_step(name, trained):
     made.trainer.train()
     assert len(made.context.lines) == 3
     expected = {"reward", "reward_std", "length_tokens", "ended_eos", "loss", "grad_norm_policy", "approx_kl"}
-    expected |= {"clip_fraction", "learning_rate"} | (
-        {"loss_value", "grad_norm_value", "kl_k1"} if name == "ppo" else set()
-    )
-    assert set(made.context.lines[0]) == expected
+    expected |= {"clip_fraction", "learning_rate"}
+    expected |= {"loss_value", "grad_norm_value"} if name in WITH_VALUE else set()
+    expected |= {"loss_companions"} if name == "gpro" else set()
+    assert set(made.context.lines[0]) - {"kl_k1"} == expected
+    assert ("kl_k1" in made.context.lines[0]) == made.algorithm.kl_in_reward
 
 
 def test_gradients_are_clipped_by_role(trained):
@@ -280,9 +284,92 @@ def test_gradients_are_clipped_by_role(trained):
 def test_a_loss_that_is_not_finite_is_an_error(trained):
     """The step that broke is named, before its gradient reaches the weights."""
     made = trained("grpo")
-    made.algorithm.policy_loss = lambda batch, logps: logps * float("nan")
+    made.algorithm.policy_loss = lambda batch, logps: batch.mean(logps * float("nan"))
     with pytest.raises(FloatingPointError, match="GRPO"):
         made.trainer.training_step(made.context.policy, None)
+
+
+def test_a_value_head_costs_no_pass_and_leaves_the_policy_alone(trained):
+    """On the policy's trunk: the value's loss gives the policy no gradient, and no token is trained twice."""
+    tokens, gradients = {}, {}
+    for value in ("adapter", "head"):
+        made = trained("ppo", {"value": value}, budget={"steps": 1})
+        rollout = made.trainer.roll_out()
+        rollout.values = torch.zeros_like(rollout.mask)
+        gradients[value] = made.gradients(rollout)[: len(made.roles.parameters("policy"))]
+        spent = made.context.meter.roles
+        tokens[value] = {role: spent[role].tokens_trained for role in ("policy", "value") if role in spent}
+    assert tokens["head"] == {"policy": tokens["adapter"]["policy"]}
+    assert tokens["adapter"]["value"] == tokens["adapter"]["policy"]
+
+
+def test_a_value_head_sends_the_policy_no_gradient(trained):
+    """With advantages of 0 and no KL, only the head has a gradient."""
+    made = trained("ppo", {"value": "head", "beta": 0.0, "epochs": 2})
+    rollout = made.trainer.roll_out()
+    rollout.advantages = torch.zeros_like(rollout.mask)
+    gradients = made.gradients(rollout)
+    assert all((gradient == 0).all() for gradient in gradients[:-2])
+    assert all((gradient != 0).any() for gradient in gradients[-2:])
+
+
+def test_the_value_warms_up_alone(trained):
+    """In the first rollout's updates the policy stays; from the second on it moves."""
+    made = trained("ppo", {"value_warmup": 1, "epochs": 2, "group": 1, "learning_rate": 1e-2}, budget={"steps": 4})
+    policy, value = ([p.detach().clone() for p in made.roles.parameters(role)] for role in ("policy", "value"))
+    seen = []
+
+    def look():
+        moved = [
+            any(not torch.equal(a, b) for a, b in zip(before, made.roles.parameters(role), strict=True))
+            for role, before in (("policy", policy), ("value", value))
+        ]
+        seen.append(tuple(moved))
+
+    made.context.callbacks[0].after_step = look
+    made.trainer.train()
+    assert seen == [(False, True), (False, True), (True, True), (True, True)]
+    assert "grad_norm_policy" not in made.context.lines[0]
+
+
+def test_updates_stop_when_the_policy_has_moved_far(trained):
+    """A large step passes the limit in the second update; the other six of the rollout are dropped, and said so."""
+    settings = {"epochs": 8, "group": 1, "stop_kl": 1e-3, "learning_rate": 1e-2}
+    made = trained("ppo", settings, budget={"steps": 4})
+    made.trainer.train()
+    assert made.trainer.rollouts == 2
+    assert [line.get("stopped_updates") for line in made.context.lines] == [None, 6.0, None, 6.0]
+
+
+def test_the_family_learns_under_one_budget(make_roles, make_context, tokenizer):
+    """PPO, GRPO, RLOO and GPRO, three seeds each, the same FLOPs: the share of "e" rises and KL stays bounded."""
+    common = {"learning_rate": 5e-3, "beta": 0.02, "prompts_per_rollout": 16, "group": 4}
+    gains, kls = {}, {}
+    for name in ("ppo", "grpo", "rloo", "gpro"):
+        settings = (
+            common | ({"epochs": 2} if name in WITH_VALUE else {}) | ({"own_share": 1.0} if name == "gpro" else {})
+        )
+        for seed in range(3):
+            context = make_context(make_roles(r=8), budget={"flops": 3e9}, seed=seed)
+            before = measured(context)
+            plugin = registry.load("algorithm", name)
+            plugin(plugin.Settings(**settings)).train(context)
+            after = measured(context)
+            gains.setdefault(name, []).append(after[0] - before[0])
+            kls.setdefault(name, []).append(after[1])
+            assert before[1] == 0
+    assert all(gain > 0.06 for each in gains.values() for gain in each), gains
+    assert all(kl < 12 for each in kls.values() for kl in each), kls
+
+
+def measured(context):
+    """Mean share of "e" of 64 samples, and their exact KL to the reference in nats a sequence."""
+    prompts = list(context.prompts["prompt_ids"]) * 8
+    with torch.no_grad(), context.meter.off():
+        ids = sample(context.roles, prompts, uniforms(5, len(prompts), context.max_new_tokens), eos=[0], pad=0).ids
+        kl = score(context.roles, Sequences.pack(prompts, ids, pad=0, device="cpu")).kl.sum(1).mean().item()
+    texts = context.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return sum(context.reward(prompts, texts)) / len(texts), kl
 
 
 # ------------------------------------------------------------------------------------ an algorithm of one's own

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bakeoff import registry
+from bakeoff import catalogue, registry
 from bakeoff.contracts import Algorithm
 from bakeoff.errors import PluginError
 
@@ -107,7 +107,7 @@ def test_collision_names_both_distributions(site):
     site.install("two", {"foo": "two_plugin:Foo"}, {"two_plugin.py": good})
     with pytest.raises(PluginError, match=r"claimed by 2 distributions: (one .* and two|two .* and one)"):
         registry.load("algorithm", "foo")
-    assert "claimed by 2" in (registry.describe("algorithm", "foo").error or "")
+    assert "claimed by 2" in (catalogue.describe("algorithm", "foo").error or "")
     assert registry.load("algorithm", "bar").title == "Foo"
 
 
@@ -120,7 +120,7 @@ def test_broken_plugin_harms_no_other(site):
     ):
         registry.load("algorithm", "bad")
     assert registry.load("algorithm", "foo").title == "Foo"
-    assert registry.describe("algorithm", "bad").distribution == "bad"
+    assert catalogue.describe("algorithm", "bad").distribution == "bad"
 
 
 def test_missing_dependency_is_told(site):
@@ -167,12 +167,12 @@ def test_a_presets_own_name_is_told_as_a_preset(site):
 def test_describe_tells_settings(site):
     """Title, paper, distribution and each setting with its type, default and documentation."""
     site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")}, version="2.5")
-    info = registry.describe("algorithm", "foo")
+    info = catalogue.describe("algorithm", "foo")
     assert (info.distribution, info.version, info.value) == ("foo", "2.5", "foo_plugin:Foo")
     assert (info.title, info.paper, info.error) == ("Foo", "arXiv:0000.00000", None)
     assert info.settings == (
-        registry.Setting("beta", "float", 0.1, False, "Pull to the reference."),
-        registry.Setting("rows", "int", None, True, ""),
+        catalogue.Setting("beta", "float", 0.1, False, "Pull to the reference."),
+        catalogue.Setting("rows", "int", None, True, ""),
     )
 
 
@@ -212,3 +212,73 @@ def test_source_hash_needs_a_file():
     prompt = type("Prompt", (Algorithm,), {"__module__": "__main__", "title": "", "train": lambda self, context: None})
     with pytest.raises(PluginError, match="no source file"):
         registry.source_hash(prompt)
+
+
+def test_grpo_and_gpro_are_told_apart():
+    """Names one slip apart are both told in full, whichever was meant."""
+    for typo in ("gpor", "grop", "grpro"):
+        with pytest.raises(PluginError) as caught:
+            registry.load("algorithm", typo)
+        for name in ("grpo", "gpro"):
+            assert f"{name!r} ({registry.load('algorithm', name).title})" in str(caught.value)
+        assert "Did you mean" not in str(caught.value)
+
+
+def test_broken_settings_harm_no_listing(site):
+    """A class whose default cannot be made is described with its error, and does not take the list down."""
+    source = PLUGIN.format(title="Foo") + "    Settings.model_fields['beta'].default_factory = lambda: 1 / 0\n"
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source})
+    assert "cannot be described: ZeroDivisionError" in (catalogue.describe("algorithm", "foo").error or "")
+
+
+def test_remains_of_an_installation_harm_no_other(site):
+    """A dist-info folder without its METADATA, as a broken uninstall leaves it, hides no plugin and is told."""
+    root = site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")})
+    (root / "foo-1.0.dist-info" / "METADATA").unlink()
+    assert "foo" in registry.names("algorithm")
+    assert registry.load("algorithm", "dpo").title
+    assert catalogue.describe("algorithm", "foo").title == "Foo"
+
+
+def test_describe_tells_what_it_takes_and_its_presets(site):
+    """What it trains on, the bounds of its settings, and each preset as plain data."""
+    source = (
+        PLUGIN.format(title="Foo")
+        .replace(
+            "    class Settings",
+            "    consumes = frozenset({'prompts', 'reward'})\n"
+            "    presets = {'bar': Preset('Bar', 'arXiv:1', {'beta': 0.5}, 'No KL.')}\n\n    class Settings",
+        )
+        .replace(
+            "import Algorithm, PluginSettings", "import Algorithm, PluginSettings, Preset\nfrom pydantic import Field"
+        )
+    )
+    source = source.replace("beta: float = 0.1", "beta: float = Field(default=0.1, gt=0, le=1)")
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source})
+    info = catalogue.describe("algorithm", "foo")
+    assert info.error is None
+    assert info.facts == {"trains on": "prompts, reward"}
+    assert info.settings[0].bounds == "> 0, <= 1"
+    assert info.presets == (catalogue.PresetInfo("bar", "Bar", "arXiv:1", {"beta": 0.5}, "No KL."),)
+
+
+def test_a_changed_default_keeps_its_explanation(site):
+    """A setting that only changes an inherited default is explained where it was declared."""
+    source = PLUGIN.format(title="Foo") + "    class Settings(Settings):\n        beta: float = 0.9\n"
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source})
+    beta = next(each for each in catalogue.describe("algorithm", "foo").settings if each.name == "beta")
+    assert (beta.default, beta.description) == (0.9, "Pull to the reference.")
+
+
+def test_a_lent_plugin_is_there_for_a_while(site):
+    """By its name, before an installed one of that name, and only within the block."""
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo")})
+    lent = type("Lent", (Algorithm,), {"title": "Lent", "train": lambda self, context: None})
+    with registry.lend("algorithm", "foo", lent), registry.lend("algorithm", "elsewhere", lent):
+        assert registry.load("algorithm", "foo") is lent
+        assert "elsewhere" in registry.names("algorithm")
+        assert registry.origin("algorithm", "foo").distribution == "not installed"
+    assert registry.load("algorithm", "foo").title == "Foo"
+    assert "elsewhere" not in registry.names("algorithm")
+    with pytest.raises(PluginError, match="not a subclass"), registry.lend("algorithm", "foo", int):
+        pass

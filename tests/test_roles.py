@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from bakeoff.budget import Meter
 from bakeoff.errors import RoleError
-from bakeoff.rollout import Sequences, completion_hidden, completion_logps, logps_as, score
+from bakeoff.rollout import Sequences, completion_hidden, completion_logps, logps_as, score, score_roles
 
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
 COMPLETIONS = [[9, 10, 0], [11, 12, 13, 14]]
@@ -23,6 +24,33 @@ def four_roles(make_roles):
         return roles
 
     return make
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("architecture", ["toy", "toy_gpt2"])
+def test_attention_to_both_sides(architecture, attention, make_roles, request):
+    """The last token moves the first hidden state then and only then, padding never; afterwards all is as before."""
+    roles = make_roles(folder=request.getfixturevalue(architecture), noise=0.05)
+    roles.causal_lm.set_attn_implementation(attention)
+
+    @torch.no_grad()
+    def first(last, padding=0):
+        ids = torch.tensor([[3, 4, 5, last, *[7] * padding], [3, 4, 5, last, *[9] * padding]])
+        mask = torch.tensor([[1, 1, 1, 1, *[0] * padding]] * 2)
+        return roles.hidden(ids, mask)[:, 0]
+
+    before = first(6)
+    assert torch.equal(before, first(8))
+    with roles.attending(both_sides=True):
+        seen = first(6)
+        assert (seen - first(8)).abs().max() > 1e-3
+        padded = first(6, padding=3)
+        assert torch.equal(padded[0], padded[1])
+        assert_close(padded, seen, atol=1e-5, rtol=0)
+        with roles.attending(both_sides=False):
+            assert torch.equal(first(6), before)
+        assert torch.equal(first(6), seen)
+    assert torch.equal(first(6), before)
 
 
 def pack():
@@ -199,6 +227,57 @@ def test_scoring_is_allowed_while_a_plain_graph_waits_and_without_gradients(four
         completion_logps(roles, pack())
     with roles.use("reference"):
         assert roles.active == "reference"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "nf4"])
+def test_roles_scored_in_one_pass_are_those_scored_apart(precision, make_roles):
+    """Policy, reference, value and reward mixed in one batch: bit for bit what separate passes give."""
+    roles = make_roles(precision, noise=0.05)
+    for noise, role in ((0.03, "value"), (0.04, "reward")):
+        roles.add(role, train=role == "value")
+        make_roles.perturb(roles, role, noise)
+    for wanted in (
+        ("policy", "reference"),
+        ("reference", "policy", "value"),
+        ("policy", "reference", "value", "reward"),
+    ):
+        mixed = score_roles(roles, pack(), wanted)
+        for role in wanted:
+            assert torch.equal(mixed[role], logps_as(roles, role, pack())), (wanted, role)
+    assert roles.active == "policy"
+    assert roles.mixed == ()
+
+
+def test_a_mixed_pass_is_counted_by_role(four_roles):
+    """Its tokens and FLOPs are those of separate passes, role by role."""
+    roles = four_roles()
+    apart, mixed = Meter({"steps": 1}), Meter({"steps": 1})
+    for meter, passes in (
+        (apart, [("policy",), ("reference",), ("value",)]),
+        (mixed, [("policy", "reference", "value")]),
+    ):
+        detach = meter.attach(roles)
+        for wanted in passes:
+            score_roles(roles, pack(), wanted)
+        detach()
+    assert apart.roles == mixed.roles
+    assert apart.roles["value"].tokens_scored == 6 + 7
+
+
+def test_a_value_on_the_policys_trunk_has_a_head_only(make_roles):
+    """It reads the policy's hidden states; what it trains is one row of weights and a bias."""
+    roles = make_roles(noise=0.05)
+    roles.add("value", on_policy=True, train=True)
+    assert roles.shares_adapter("value")
+    assert [p.numel() for p in roles.parameters("value")] == [64, 1]
+    assert all(p.requires_grad for role in ("policy", "value") for p in roles.parameters(role))
+    with torch.no_grad():
+        roles.heads["value"].weight.fill_(0.1)
+        with roles.use("policy"):
+            hidden = completion_hidden(roles, pack())
+    expected = roles.head_output("value", hidden)
+    said = score_roles(roles, pack(), ("policy", "value"))
+    assert torch.equal(said["value"][pack().completion_mask.bool()], expected)
 
 
 def test_tidy_takes_off_what_a_trainer_added(make_roles):

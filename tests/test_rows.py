@@ -3,8 +3,8 @@
 import pytest
 
 from bakeoff.contracts import TaskData, TaskSettings
-from bakeoff.errors import DataError
-from bakeoff.rows import tokenise, tokenise_row
+from bakeoff.errors import DataError, ModelError
+from bakeoff.rows import Tokenised, blank_id, blocks, pieces, tokenise, tokenise_row
 
 CHAT = [{"role": "user", "content": "hi"}]
 
@@ -105,3 +105,51 @@ def test_a_split_without_rows_is_an_error(tokenizer):
     """The message says why, and which setting to raise."""
     with pytest.raises(DataError, match=r"(?s)no train row is left of 1: 1 with a prompt over 1.*max_prompt_tokens"):
         tokenise(data([{"id": "1", "prompt": "abc"}]), tokenizer, TaskSettings(max_prompt_tokens=1))
+
+
+def test_a_text_is_kept_whole_and_its_continuation_is_cut(tokenizer):
+    """No text is too long: its ids are all there, ended by EOS, and what follows its opening is cut, not left out."""
+    row = {"id": "1", "prompt": "we ", "completion": "were three", "text": "we were three"}
+    (found,) = tokenise(data([row]), tokenizer, TaskSettings(max_new_tokens=4)).train
+    assert text(tokenizer, found.text_ids) == "we were three<eos>"
+    assert text(tokenizer, found.completions["completion"]) == "were"
+
+
+def test_texts_in_pieces():
+    """None longer than allowed, none of two texts; a row's further pieces carry its id and their number."""
+    rows = [
+        Tokenised({"id": "a"}, "", [1], {}, [1, 2, 3, 4, 5]),
+        Tokenised({"id": "b"}, "", [1], {}),
+        Tokenised({"id": "c"}, "", [1], {}, [6, 7]),
+    ]
+    assert [(piece["id"], piece["input_ids"]) for piece in pieces(rows, 2)] == [
+        ("a", [1, 2]),
+        ("a#2", [3, 4]),
+        ("a#3", [5]),
+        ("c", [6, 7]),
+    ]
+
+
+def test_texts_in_blocks():
+    """Full ones, across the ends of texts; too little text for one is one that is shorter."""
+    assert blocks([[1, 2, 3], [4], [5, 6, 7]], 3) == [[1, 2, 3], [4, 5, 6]]
+    assert blocks([[1, 2], [3]], 9) == [[1, 2, 3]]
+    assert blocks([], 9) == []
+
+
+def test_the_blank(tokenizer):
+    """The mask token; else "_", else the unknown token, else nothing that could hide another."""
+    vocabulary = {"<eos>": 0, "<mask>": 1, "_": 2, "<unk>": 3}
+
+    class Words:
+        def __init__(self, *known):
+            own = {token: vocabulary[token] for token in known}
+            self.mask_token_id, self.unk_token_id = own.get("<mask>"), own.get("<unk>")
+            self.get_vocab = lambda: own
+
+    assert blank_id(Words("<mask>", "_", "<unk>")) == 1
+    assert blank_id(Words("_", "<unk>")) == 2
+    assert blank_id(Words("<unk>")) == 3
+    assert blank_id(tokenizer) == tokenizer.unk_token_id
+    with pytest.raises(ModelError, match="no mask token"):
+        blank_id(Words("<eos>"))

@@ -312,3 +312,25 @@ def test_judge_that_breaks_its_contract_is_an_error(verdicts):
 
     with pytest.raises(ValueError, match="Broken gave"):
         ask(Broken(), None, [{"id": str(n)} for n in range(3)], ["x", "y", "z"], ["1", "2", "3"])
+
+
+def test_what_a_worker_leaves_can_be_scored_again(toy_cell, run_cell, tmp_path):
+    """Two real cells of a toy: the judge compares them, and its verdicts on the start are the win rates of the run."""
+    store = Store(tmp_path / "run")
+    evaluators = (plugin("reward"), plugin("win_rate"))
+    entries = []
+    for name in ("base", "sft"):
+        cell = toy_cell(name, budget={"steps": 3}, evaluators=evaluators)
+        run_cell(cell, name=name)
+        store.finish_cell(name, {"status": "ok", "reason": "", "wall_s": 1.0})
+        entries.append({"id": name, "model": "toy", "task": "letters", "budget": "b", "algorithm": name, "seed": 0})
+    store.write_json(store.plan_path, {"cells": entries})
+    assert scoring.score_by_free_judge(store, plugin("gold")) is not None
+    verdicts = pd.read_parquet(store.scoring("judge-gold") / "verdicts.parquet").set_index("prompt_id")["value"]
+    scores = pd.read_parquet(store.cell("sft") / "scores.parquet")
+    won = scores[scores["metric"] == "win_rate"].set_index("prompt_id")["value"]
+    # The base is where SFT started: what it wins against the base it wins against its start, and the reverse.
+    assert (1 - verdicts).to_dict() == won.to_dict()
+    assert scoring.score(store, "evaluator", plugin("health")).cells == 2
+    overlap = json.loads((store.cell("sft") / "cell.json").read_text())["data"]["overlap"]
+    assert overlap == {"exact": 0, "near": 0, "examples": []}

@@ -8,8 +8,8 @@ import torch
 
 from bakeoff import setup as setups
 from bakeoff.errors import Incompatible
-from bakeoff.reward_model import RewardModel
-from bakeoff.spec import PluginSpec, PreparationSpec
+from bakeoff.spec import EvaluationSpec, PluginSpec, PreparationSpec, RewardModelSpec
+from bakeoff.stageids import planned_stages
 from bakeoff.stages import Stages
 from bakeoff.store import Store
 
@@ -56,6 +56,20 @@ def test_demonstrations_are_the_best_samples(toy_cell, stages_of):
         assert row["input_ids"] == [*best["prompt_ids"], *best["completion_ids"]]
         assert row["labels"] == [-100] * len(best["prompt_ids"]) + list(best["completion_ids"])
     assert "of 4 samples" in stages.derived["demonstrations"]
+
+
+def test_the_reference_pool_is_scored_and_shared_by_all_seeds(toy_cell, stages_of):
+    """Five samples of the start for each of two held-out prompts, each with its reward; the same for another seed."""
+    evaluation = EvaluationSpec(prompts=2, reference_samples=5)
+    stages = stages_of(toy_cell("grpo", evaluation=evaluation))
+    name = stages.reference_pool()
+    pool = pd.read_parquet(stages.store.stage(name) / "samples.parquet")
+    assert pool.groupby("prompt_id")["sample"].nunique().tolist() == [5, 5]
+    assert pool["gold_reward"].tolist() == [text.count("e") / max(1, len(text)) for text in pool["completion"]]
+    assert (pool["gold_reward"] == pool["train_reward"]).all()
+    assert stages.shared == []
+    assert stages_of(toy_cell("sft", seed=1, evaluation=evaluation)).reference_pool() == name
+    assert stages_of(toy_cell("sft", evaluation=EvaluationSpec(reference_samples=0))).reference_pool() is None
 
 
 def test_pairs_are_the_best_and_the_worst_samples(toy_cell, stages_of):
@@ -113,7 +127,8 @@ def test_another_start_or_another_size_is_another_stage(change, toy_cell, stages
     ids = set()
     for cell in (toy_cell("sft"), toy_cell("dpo"), toy_cell("sft", **change)):
         stages = stages_of(cell)
-        stages.warm_start(lambda folder, meter: None)
+        for number in range(len(cell.warm_start)):
+            stages.warm_start(number, lambda folder, meter: None)
         stages.samples()
         ids.add(stages.shared[-1]["stage"])
     assert len(ids) == 2
@@ -128,6 +143,7 @@ def test_a_reward_model_learns_the_pairs_and_survives_the_disk(toy_cell, stages_
     first, second = stages_of(cell), stages_of(cell)
     for stages in (first, second):
         stages.reward_model()
+    assert [key.id for key in planned_stages(cell)] == [stage["stage"] for stage in first.shared]
     assert "accuracy" in first.derived["reward"]
     rows = [row.row for row in first.setup.rows.test]
     texts = ["three", "bad", "here", "good"]
@@ -155,28 +171,58 @@ def test_training_a_reward_model_leaves_the_policy_alone(toy_cell, stages_of, pa
     assert not any(p.requires_grad for p in roles.heads.parameters())
 
 
-def test_rewards_do_not_depend_on_padding(make_roles, tokenizer):
-    """A row alone and beside a much longer one: the same number."""
-    roles = make_roles()
-    model = RewardModel(roles, tokenizer, max_new_tokens=8)
-    make_roles.perturb(roles, "reward", 0.1)
-    alone = model.rewards([[3, 4]], [[5, 0]])
-    beside = model.rewards([[3, 4], [6] * 40], [[5, 0], [7] * 9])
-    assert beside[0] == pytest.approx(alone[0], abs=1e-5)
-    assert beside[1] != pytest.approx(alone[0], abs=1e-3)
+def noisy(toy_cell, algorithm="ppo", **settings):
+    """A cell on "letters" whose reward is a model of ranked samples."""
+    spec = RewardModelSpec(**{"steps": 10, "batch": 8, "learning_rate": 5e-3, **settings})
+    preparation = PreparationSpec(prompts=24, samples=2, reward="model", reward_model=spec)
+    small = {"prompts_per_rollout": 8, "epochs": 1} if algorithm == "ppo" else {}
+    return toy_cell(algorithm, small, preparation=preparation, budget={"steps": 1})
 
 
-def test_the_end_of_a_completion_is_scored(make_roles, tokenizer):
-    """The reward is read at the last token, EOS where it came, though that is the pad token too."""
-    roles = make_roles()
-    model = RewardModel(roles, tokenizer, max_new_tokens=8)
-    make_roles.perturb(roles, "reward", 0.1)
-    ended, cut = model.rewards([[3, 4]] * 2, [[5, 6, 0], [5, 6]])
-    with torch.no_grad(), roles.use("reward"):
-        ids = torch.tensor([[3, 4, 5, 6, 0]])
-        every_position = roles.head_output("reward", roles.hidden(ids, torch.ones_like(ids)))[0]
-    assert [cut, ended] == pytest.approx(every_position[-2:].tolist(), abs=1e-5)
-    assert abs(ended - cut) > 1e-3
+def test_a_reward_model_can_be_asked_for(toy_cell, stages_of):
+    """Where the task has a reward too: samples are ranked by the gold one, some labels flipped, and all of it told."""
+    stages = stages_of(noisy(toy_cell, comparisons=12, label_noise=0.25))
+    own = stages.setup.train_reward
+    stages.reward_model()
+    assert stages.setup.train_reward is not own
+    assert [stage["kind"] for stage in stages.shared] == ["samples", "reward-model"]
+    assert "of 12 comparisons, 25% of them turned round" in stages.derived["reward"]
+    assert "2 samples of the start by gold reward" in stages.derived["rankings"]
+    # Demonstrations and pairs stay what an annotator would choose, not what the model prefers.
+    preferences = stages.preferences()
+    share = [[text.rstrip().count("e") for text in preferences[side]] for side in ("chosen", "rejected")]
+    assert sum(share[0]) > sum(share[1])
+
+
+def test_a_larger_reward_model_is_another_stage_of_the_same_samples(toy_cell, stages_of):
+    """Any of its settings is in the stage's id; the samples are shared."""
+    first, second = (stages_of(noisy(toy_cell, comparisons=count)) for count in (6, 12))
+    for stages in (first, second):
+        stages.reward_model()
+    assert first.shared[0]["stage"] == second.shared[0]["stage"]
+    assert first.shared[1]["stage"] != second.shared[1]["stage"]
+    for stages, algorithm in ((first, "ppo"), (second, "base")):
+        planned = planned_stages(noisy(toy_cell, algorithm, comparisons=6 if stages is first else 12))
+        assert [key.id for key in planned] == [stage["stage"] for stage in stages.shared]
+
+
+def test_held_out_pairs_are_samples_that_nobody_pays_for(toy_cell, stages_of):
+    """Of the held-out prompts, from the start, by the gold reward; the labels are right whatever the training's are."""
+    stages = stages_of(noisy(toy_cell, label_noise=0.5))
+    rows = stages.held_out_rankings()
+    assert {row["id"] for row in rows} <= {row.row["id"] for row in stages.setup.evaluation_rows}
+    assert stages.shared == []
+    gold = stages.setup.gold
+    texts = [stages.setup.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows[0]["completion_ids"]]
+    assert rows[0]["scores"] == gold([{}, {}], texts)
+
+
+def test_a_policy_row_shows_its_reward_model(toy_cell, run_cell):
+    """Proxy and gold since the start, and the reward model on held-out pairs, at the end of a whole cell."""
+    evaluators = tuple(PluginSpec(name=name, label=name) for name in ("reward", "over_optimisation", "pair_accuracy"))
+    cell = noisy(toy_cell, comparisons=12).model_copy(update={"evaluators": evaluators})
+    scores = pd.read_parquet(run_cell(cell) / "scores.parquet")
+    assert {"train_reward", "proxy_gain", "gold_gain", "pair_accuracy"} <= set(scores["metric"])
 
 
 def test_ppo_starts_its_value_from_the_reward_model(toy_cell, run_cell, pairs_task, monkeypatch):
@@ -196,7 +242,7 @@ def test_ppo_starts_its_value_from_the_reward_model(toy_cell, run_cell, pairs_ta
     folder = run_cell(toy_cell("ppo", {"prompts_per_rollout": 8, "epochs": 1}, task=pairs_task, budget={"steps": 2}))
     assert seen == [True]
     cell, ledger = json.loads((folder / "cell.json").read_text()), json.loads((folder / "ledger.json").read_text())
-    assert "Bradley-Terry" in cell["data"]["derived"]["reward"]
+    assert "bradley-terry, of 114 comparisons" in cell["data"]["derived"]["reward"]
     assert [stage["kind"] for stage in ledger["shared"]] == ["reward-model"]
     assert set(ledger["roles"]) == {"policy", "reference", "value", "reward"}
     assert ledger["trainable"]["auxiliary"] > ledger["trainable"]["policy"]

@@ -8,6 +8,7 @@ else in every trainer and is not used.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BudgetError
-from bakeoff.spec import BudgetSpec
+from bakeoff.spec import BudgetSpec, ScheduleSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,16 +89,24 @@ class PassCost:
     def forward(self, tokens: int, pairs: int, *, adapter: bool) -> float:
         return tokens * (self.body + self.lora * adapter) + pairs * self.attention
 
-    def backward(self, tokens: int, pairs: int, *, adapter: bool, recomputed: bool) -> float:
+    def backward(
+        self, tokens: int, pairs: int, *, adapter: bool, recomputed: bool, reached: float = 1.0, trained: float = 1.0
+    ) -> float:
+        """``reached`` is the share of the layers that gradients pass, ``trained`` that of the layers that learn."""
         once_more = self.forward(tokens, pairs, adapter=adapter) if recomputed else 0.0
-        return tokens * (self.body + 2 * self.lora * adapter) + 2 * pairs * self.attention + once_more
+        lora = self.lora * adapter * (reached + trained)
+        return tokens * (self.body * reached + lora) + 2 * pairs * self.attention * reached + once_more
 
 
 @dataclass
 class Meter:
-    """Counts, and compares with the budget's limits. ``seconds`` runs between ``start`` and ``stop``."""
+    """Counts, and compares with the budget's limits. ``seconds`` runs between ``start`` and ``stop``.
+
+    ``trained`` is the role whose trained tokens a budget limits.
+    """
 
     limits: Mapping[str, float]
+    trained: str = "policy"
     roles: dict[str, Spent] = field(default_factory=dict)
     steps: int = 0
     prompts: int = 0
@@ -150,6 +159,12 @@ class Meter:
             mask = kwargs.get("attention_mask")
             tokens = int(mask.sum()) if mask is not None and mask.shape == (rows, length) else positions
             pairs = rows * length * (length + self._cached)
+            if roles.mixed:
+                share = len(roles.mixed)
+                for each in roles.mixed:
+                    self._of(each).tokens_scored += tokens // share
+                    self._of(each).flops += cost.forward(positions // share, pairs // share, adapter=roles.has(each))
+                return
             role, adapter = running(roles)
             spent = self._of(role)
             spent.flops += cost.forward(positions, pairs, adapter=adapter)
@@ -157,11 +172,14 @@ class Meter:
                 spent.tokens_generated += rows
             elif torch.is_grad_enabled() and hidden.requires_grad:
                 recomputed = roles.recomputes_activations and module.training
+                reached, trained = _reach(roles) if role == "policy" and not recomputed else (1.0, 1.0)
 
                 def backward(gradient: Tensor) -> None:
                     if not self._off:
                         spent.tokens_trained += tokens
-                        spent.flops += cost.backward(positions, pairs, adapter=adapter, recomputed=recomputed)
+                        spent.flops += cost.backward(
+                            positions, pairs, adapter=adapter, recomputed=recomputed, reached=reached, trained=trained
+                        )
 
                 hidden.register_hook(backward)
             else:
@@ -242,11 +260,11 @@ class Meter:
     # ---------------------------------------------------------------------------------------- budget
 
     def spent(self) -> dict[str, float]:
-        """Totals in every currency. Trained tokens are the policy's; the others are over all roles."""
+        """Totals in every currency. Trained tokens are the ``trained`` role's; the others are over all roles."""
         return {
             "steps": self.steps,
             "prompts": self.prompts,
-            "tokens_trained": self._of("policy").tokens_trained,
+            "tokens_trained": self._of(self.trained).tokens_trained,
             "tokens_generated": sum(role.tokens_generated for role in self.roles.values()),
             "tokens_scored": sum(role.tokens_scored for role in self.roles.values()),
             "flops": sum(role.flops for role in self.roles.values()),
@@ -292,6 +310,8 @@ def meter_for(budget: BudgetSpec) -> Meter:
 
 def running(roles: RoleModel) -> tuple[str, bool]:
     """The role that runs now and whether an adapter does, from the LoRA layers: right also when a trainer switches."""
+    if roles.mixed:
+        return roles.mixed[0], roles.has(roles.mixed[0])
     from peft.tuners.lora import LoraLayer
 
     from bakeoff.roles import ADAPTERS, TRL_REFERENCE
@@ -304,9 +324,28 @@ def running(roles: RoleModel) -> tuple[str, bool]:
     return roles_by_adapter.get(adapter, adapter), True
 
 
-def learning_rate_scale(fraction: float) -> float:
-    """Linear decay from 1 to 0 over the budget, so that every algorithm decays to its own end."""
-    return min(1.0, max(0.0, 1.0 - fraction))
+def _reach(roles: RoleModel) -> tuple[float, float]:
+    """The shares of the layers that the policy's gradients pass, down to the lowest that learns, and that learn."""
+    return 1.0 - min(roles.trained_layers) / roles.layers, len(roles.trained_layers) / roles.layers
+
+
+def learning_rate_scale(fraction: float, schedule: ScheduleSpec) -> float:
+    """Factor in [0, 1] on the peak learning rate when ``fraction`` of the budget is spent.
+
+    The first step of a run with a warm-up has rate 0, as in transformers' schedules.
+    """
+    if fraction < schedule.warmup:
+        return fraction / schedule.warmup
+    left = min(1.0, max(0.0, (1.0 - fraction) / (1.0 - schedule.warmup)))
+    match schedule.shape:
+        case "linear":
+            return left
+        case "cosine":
+            return 0.5 * (1.0 - math.cos(math.pi * left))
+        case "constant":
+            return 1.0
+        case "wsd":
+            return min(1.0, max(0.0, (1.0 - fraction) / schedule.decay))
 
 
 def trainer_arguments(context: TrainContext) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One callback that makes any ``transformers.Trainer`` keep a cell's promises.
 
-It counts steps and prompts, decays the learning rate with the share of the budget spent, stops when the
+It counts steps and prompts, schedules the learning rate by the share of the budget spent, stops when the
 budget is spent, probes and checkpoints on the way, and writes the trainer's metrics to the training log.
 """
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from bakeoff.budget import learning_rate_scale
 from bakeoff.models import cast_adapters
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class CellCallback(TrainerCallback):
             control.should_training_stop = True
         for group in kwargs["optimizer"].param_groups:
             # "initial_lr" is the peak, kept by the (constant) scheduler that transformers makes.
-            group["lr"] = group["initial_lr"] * learning_rate_scale(self.context.meter.fraction)
+            group["lr"] = group["initial_lr"] * self.context.learning_rate_scale()
         self._learning_rate = kwargs["optimizer"].param_groups[0]["lr"]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -93,8 +92,8 @@ class CellCallback(TrainerCallback):
 
 
 def _rows_a_step(args: Any) -> int:
-    """Distinct prompts an optimizer step of a dataset-driven trainer; 0 for ours, which counts its rollouts."""
-    if args.ignore_data_skip:
+    """Distinct prompts an optimizer step of a dataset-driven trainer; 0 where the algorithm counts them itself."""
+    if args.ignore_data_skip or getattr(args, "packing", False):
         return 0
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return rows // (getattr(args, "num_generations", None) or 1)

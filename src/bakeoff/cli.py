@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import bakeoff
-from bakeoff.commands import doctor, plugins, results, runs
+from bakeoff.commands import doctor, new, plugins, results, runs
 from bakeoff.errors import BakeoffError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(runs.app)
 app.add_typer(results.app)
 app.add_typer(doctor.app)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(new.app)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bakeoff.spec import ScheduleSpec
+
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from bakeoff.budget import Meter
+    from bakeoff.modelview import ModelView
+    from bakeoff.reward_model import RewardModel
     from bakeoff.roles import RoleModel
 
 Row = Mapping[str, Any]
@@ -32,7 +36,7 @@ any of ``completion``, ``chosen`` + ``rejected``, ``text``; other columns reach 
 RewardFunction = Callable[..., list[float]]
 """TRL's reward-function signature: ``f(prompts=..., completions=..., **columns) -> list[float]``."""
 
-Source = Literal["text", "demonstrations", "preferences", "prompts", "reward"]
+Source = Literal["text", "demonstrations", "preferences", "rankings", "prompts", "reward"]
 
 
 class PluginSettings(BaseModel):
@@ -83,7 +87,10 @@ class Algorithm(ABC):
     ``title`` is the full name ("Group Relative Policy Optimization"): listings print it beside the
     entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
-    ``trains`` is False only for control rows that leave the policy as it is.
+    ``trains`` is False only for control rows that leave the policy as it is. ``role`` is what it trains, and whose
+    tokens a budget counts: the policy, or ``context.reward_model``. ``bidirectional`` is True where the trained policy
+    attends to both sides, as an encoder does. Neither that nor a reward model is ever sampled, so evaluators that need
+    samples leave it out and reports do not rank it by their metrics.
     """
 
     title: ClassVar[str]
@@ -92,6 +99,13 @@ class Algorithm(ABC):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     consumes: ClassVar[frozenset[Source]] = frozenset()
     trains: ClassVar[bool] = True
+    role: ClassVar[Literal["policy", "reward"]] = "policy"
+    bidirectional: ClassVar[bool] = False
+
+    @classmethod
+    def is_sampled(cls) -> bool:
+        """Whether what it trains is a policy that writes text, measured by samples."""
+        return cls.role == "policy" and not cls.bidirectional
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
@@ -108,7 +122,8 @@ class Algorithm(ABC):
 class TrainContext:
     """What an algorithm is handed. All of it is prepared, seeded and metered already.
 
-    Of ``prompts``, ``demonstrations``, ``preferences`` and ``reward``, those are set that the algorithm consumes.
+    Of ``text``, ``prompts``, ``demonstrations``, ``preferences``, ``rankings`` and ``reward``, those are set that the
+    algorithm consumes.
     """
 
     policy: PeftModel
@@ -131,9 +146,20 @@ class TrainContext:
     """For checkpoints. Outlives a crash of the cell; deleted when the cell ends well."""
     max_new_tokens: int
     """Completion length in tokens, for rollouts in training as in evaluation."""
+    rankings: datasets.Dataset = None  # type: ignore[assignment]
+    """Columns ``id, prompt_ids, completion_ids, scores``: the completions of a prompt, and a number for each that is
+    larger for the better. A pair has the scores 1 and 0."""
+    reward_model: RewardModel = None  # type: ignore[assignment]
+    """The untrained reward model of an algorithm with ``role = "reward"``."""
+    max_tokens: int = 0
+    """The longest sequence in training: ``max_prompt_tokens`` and ``max_new_tokens`` of the task together."""
+    text: datasets.Dataset = None  # type: ignore[assignment]
+    """Columns ``id, input_ids``: pieces of at most ``max_tokens`` tokens, none of more than one text; each text's
+    last piece ends with EOS."""
+    schedule: ScheduleSpec = field(default_factory=ScheduleSpec)
     callbacks: list[TrainerCallback] = field(default_factory=list)
-    """Hand them to any ``transformers.Trainer``: they stop at the budget, decay the learning
-    rate with the fraction spent, log, probe and report progress."""
+    """Hand them to any ``transformers.Trainer``: they stop at the budget, schedule the
+    learning rate by the fraction spent, log, probe and report progress."""
     resume_from: Path | None = None
     """A checkpoint that an interrupted attempt at this cell left in ``folder``, if any."""
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
@@ -159,13 +185,17 @@ class TrainContext:
         """Factor in [0, 1] on the learning rate now: the schedule that every algorithm follows."""
         from bakeoff.budget import learning_rate_scale
 
-        return learning_rate_scale(self.meter.fraction)
+        return learning_rate_scale(self.meter.fraction, self.schedule)
 
-    def optimizer(self, learning_rate: float) -> torch.optim.Optimizer:
-        """The optimizer that every algorithm uses, over the policy's parameters: AdamW with fp32 masters."""
-        from bakeoff.optim import MasterAdamW
+    def optimizer(self, learning_rate: float, *, layer_decay: float = 1.0) -> torch.optim.Optimizer:
+        """The optimizer that every algorithm uses, over the policy's parameters: AdamW with fp32 masters.
 
-        return MasterAdamW(self.roles.parameters("policy"), lr=learning_rate)
+        With ``layer_decay`` below 1 each layer of the transformer learns at that share of the rate of the one
+        above it (discriminative fine-tuning: Howard and Ruder 2018, arXiv:1801.06146, §3.2).
+        """
+        from bakeoff.optim import MasterAdamW, layer_groups
+
+        return MasterAdamW(layer_groups(self.roles, learning_rate, layer_decay), lr=learning_rate)
 
     def trainer_arguments(self, **overrides: Any) -> dict[str, Any]:
         """Arguments for any ``TrainingArguments`` that make it obey this cell.
@@ -250,6 +280,11 @@ Verdict = Literal["a", "b", "tie", "invalid"]
 Score = Callable[[Sequence[Row], Sequence[str]], list[float]]
 
 
+Need = Literal["samples", "logprobs", "reference_samples", "model", "pairs"]
+SAMPLED: frozenset[Need] = frozenset({"samples", "logprobs", "reference_samples"})
+"""What there is only where the policy is sampled."""
+
+
 class Judge(ABC):
     """Says which of two completions of a prompt is better.
 
@@ -301,15 +336,27 @@ class EvalContext:
     """The gold reward, where the task has one."""
     judge: Judge | None = None
     """The matrix's judge, for evaluators that compare completions."""
+    model: ModelView | None = None
+    """The trained policy, to be asked and not changed; only for evaluators that need "model"."""
+    pairs: pd.DataFrame | None = None
+    """With the need "pairs", and where the cell has a reward model: its rewards on held-out pairs, one row a pair, with
+    columns ``prompt_id, sample`` (the number of the pair within its prompt)``, chosen_reward, rejected_reward,
+    chosen_tokens, rejected_tokens, logit, logit_again``. ``logit`` is the difference of the rewards before they were
+    normalised, the log-odds that a Bradley-Terry model gives the label; ``logit_again`` should be the same: it is from
+    a second scoring, in other batches and with the sides swapped."""
 
 
 class Evaluator(ABC):
-    """Scores samples. Declares its metrics and what it needs; never sees a training row."""
+    """Scores samples, or the policy itself ("model"). Declares its metrics and what it needs.
+
+    Never sees a training row. A policy that attends to both sides is scored by evaluators that need "model" alone.
+    """
 
     title: ClassVar[str]
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
     metrics: ClassVar[tuple[Metric, ...]]
-    needs: ClassVar[frozenset[Literal["samples", "logprobs", "reference_samples"]]] = frozenset({"samples"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"samples"})
+    """What the core computes for it. A cell that cannot have one of them is not measured by this evaluator."""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bakeoff import environment, registry
+from bakeoff import catalogue, environment, registry
 from bakeoff.cellprocess import TELEMETRY_OFF
 from bakeoff.executors import default_workers
 from bakeoff.store import runs_folder
@@ -181,7 +181,7 @@ def _telemetry() -> Check:
 
 
 def _plugins() -> Check:
-    found = [registry.describe(kind, name) for kind in registry.BASES for name in registry.names(kind)]
+    found = [catalogue.describe(kind, name) for kind in registry.BASES for name in registry.names(kind)]
     broken = [" ".join(info.error.split()) for info in found if info.error]
     if broken:
         return Check("plugins", "broken", "\n        ".join(broken), "Mend or uninstall the plugin's distribution.")

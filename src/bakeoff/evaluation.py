@@ -16,9 +16,11 @@ from bakeoff.seeds import derive_seed
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from bakeoff.modelview import ModelView
     from bakeoff.roles import Role, RoleModel
 
 STORED = ["prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
+SCORED = ["prompt_id", "sample", "metric", "value"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
 
 
@@ -64,6 +66,11 @@ def draw_samples(
     return pd.DataFrame.from_records(records)
 
 
+def no_samples() -> pd.DataFrame:
+    """What there is of a policy that is not sampled."""
+    return pd.DataFrame(columns=[name for name in STORED if name != "fraction"])
+
+
 def add_logps(frame: pd.DataFrame, roles: RoleModel, *, pad: int, batch: int) -> pd.DataFrame:
     """Score the samples under policy and reference; adds the ``token_*`` lists of ``EvalContext.samples``."""
     columns: dict[str, Any] = {name: [] for name in SUMS.values()}
@@ -89,7 +96,9 @@ def evaluate(
     train_reward: Score | None,
     gold: Score | None,
     judge: Judge,
+    model: ModelView,
     fraction: float,
+    pairs: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them."""
     known = {row.row["id"] for row in rows}
@@ -101,8 +110,9 @@ def evaluate(
         train_reward=train_reward,
         gold=gold,
         judge=judge,
+        pairs=pairs,
     )
-    scores = score_samples(evaluators, context)
+    scores = score_samples(evaluators, context, model)
     scores.insert(2, "fraction", fraction)
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns

@@ -16,7 +16,7 @@ import bakeoff
 from bakeoff import registry
 from bakeoff.spec import IDENTITY, CellSpec, PluginSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it when what an id hashes changes, so that old and new ids never mix."""
 
 
@@ -25,8 +25,8 @@ def cell_id(cell: CellSpec, *, fingerprints: Mapping[str, str]) -> str:
 
     Hashed are the fields in ``IDENTITY`` with all defaults filled in, the source of each plugin, this
     package's version, and ``fingerprints``: hashes of what the cell stands on but does not hold. The
-    entry "model" (of the weights' file) replaces the model's path, and a file that a task's setting
-    names counts by its content, so moving a folder retrains nothing. Labels do not count.
+    entry "model" (of the weights' file) replaces the model's path, and a file or folder that a task's
+    setting names counts by its content, so moving it retrains nothing. Labels do not count.
     """
     plugins = {"algorithm": cell.algorithm, "task": cell.task, "judge": cell.judge}
     parts: dict[str, Any] = {name: plain(getattr(cell, name)) for name in IDENTITY}
@@ -38,9 +38,9 @@ def cell_id(cell: CellSpec, *, fingerprints: Mapping[str, str]) -> str:
     parts["model"].pop("label")
     if "model" in fingerprints:
         parts["model"] |= {"folder": None, "gguf": None}
-    if cell.warm_start:
-        parts["warm_start"]["algorithm"] = plugin_identity("algorithm", cell.warm_start.algorithm)
-        parts["warm_start"]["budget"].pop("name")
+    for stage, part in zip(cell.warm_start, parts["warm_start"], strict=True):
+        part["algorithm"] = plugin_identity("algorithm", stage.algorithm)
+        part["budget"].pop("name")
     parts |= {
         "schema_version": SCHEMA_VERSION,
         "bakeoff": bakeoff.__version__,
@@ -57,9 +57,16 @@ def plugin_identity(kind: Any, spec: PluginSpec) -> dict[str, Any]:
     settings = {name: value for name, value in settings.items() if name not in plugin.Settings.transport}
     for name in path_fields(plugin.Settings):
         path = Path(str(settings.get(name)))
-        if settings.get(name) is not None and path.is_file():
-            settings[name] = _file_hash(path, path.stat().st_size, path.stat().st_mtime_ns)
+        if settings.get(name) is not None and path.exists():
+            settings[name] = _content(path)
     return {"name": spec.name, "settings": settings, "source": registry.source_hash(plugin)}
+
+
+def _content(path: Path) -> Any:
+    """The hash of a file; of a folder, the names below it with theirs."""
+    if path.is_dir():
+        return {str(file.relative_to(path)): _content(file) for file in sorted(path.rglob("*")) if file.is_file()}
+    return _file_hash(path, path.stat().st_size, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)

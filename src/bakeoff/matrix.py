@@ -22,7 +22,7 @@ from bakeoff.errors import MatrixError
 from bakeoff.identity import cell_id
 from bakeoff.matrixfile import MatrixFile, dump, parse, read
 from bakeoff.matrixreader import AXES, MatrixReader, called, did_you_mean, unknown_label
-from bakeoff.spec import CellSpec, MatrixSpec, PluginSpec
+from bakeoff.spec import AlgorithmSpec, CellSpec, MatrixSpec, PluginSpec
 
 __all__ = ["Matrix", "budgets", "cell_id", "load", "stock", "to_yaml"]
 
@@ -51,7 +51,7 @@ class Matrix:
         }
         product = itertools.product(spec.models, spec.tasks, spec.budgets, spec.algorithms, spec.seeds)
         cells = [
-            CellSpec.model_validate(shared | dict(zip(AXES, coordinates, strict=True)))
+            _cell(shared | dict(zip(AXES, coordinates, strict=True)))
             for coordinates in product
             if self._selects(dict(zip(AXES, map(called, coordinates), strict=True)))
         ]
@@ -128,8 +128,8 @@ def to_yaml(spec: MatrixSpec) -> str:
     for axis in ("tasks", "algorithms", "evaluators"):
         data[axis] = [_flat(item) for item in getattr(spec, axis)]
     data["judge"] = _flat(spec.judge)
-    if spec.warm_start:
-        data["warm_start"]["algorithm"] = _flat(spec.warm_start.algorithm)
+    for stage, written in zip(spec.warm_start, data["warm_start"], strict=True):
+        written["algorithm"] = _flat(stage.algorithm)
     return dump({key: value for key, value in data.items() if value not in ([], {})})
 
 
@@ -179,6 +179,22 @@ def _matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     )
 
 
+def _cell(fields: dict[str, Any]) -> CellSpec:
+    """A cell of the given fields; what its algorithm's entry says of the preparation goes over the matrix's."""
+    entry: AlgorithmSpec = fields["algorithm"]
+    fields |= {"algorithm": PluginSpec(**{name: getattr(entry, name) for name in PluginSpec.model_fields})}
+    if entry.preparation:
+        fields["preparation"] = _merged(fields["preparation"].model_dump(), entry.preparation)
+    return CellSpec.model_validate(fields)
+
+
+def _merged(section: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``section`` with the keys of ``over``; a mapping in both is merged in turn."""
+    both = {key for key in over if isinstance(over[key], Mapping) and isinstance(section.get(key), Mapping)}
+    return {**section, **over, **{key: _merged(section[key], over[key]) for key in both}}
+
+
 def _flat(plugin: PluginSpec) -> dict[str, Any]:
     name = f"{plugin.name}:{plugin.preset}" if plugin.preset else plugin.name
-    return {"name": name, "label": plugin.label, **plugin.settings}
+    own = {"preparation": plugin.preparation} if isinstance(plugin, AlgorithmSpec) and plugin.preparation else {}
+    return {"name": name, "label": plugin.label, **plugin.settings, **own}

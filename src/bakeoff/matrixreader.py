@@ -16,6 +16,7 @@ from bakeoff.errors import PluginError
 from bakeoff.identity import path_fields, plain
 from bakeoff.matrixfile import MatrixFile, Place, label_of
 from bakeoff.spec import (
+    AlgorithmSpec,
     AnalysisSpec,
     BudgetSpec,
     EvaluationSpec,
@@ -24,6 +25,7 @@ from bakeoff.spec import (
     ModelSpec,
     PluginSpec,
     PreparationSpec,
+    ScheduleSpec,
     WarmStartSpec,
 )
 
@@ -49,7 +51,7 @@ class MatrixReader:
             "models": self.axis("models", self.model),
             "tasks": self.axis("tasks", functools.partial(self.plugin, "task")),
             "budgets": self.axis("budgets", self.budget),
-            "algorithms": self.axis("algorithms", functools.partial(self.plugin, "algorithm")),
+            "algorithms": self.axis("algorithms", self.algorithm),
             "evaluators": self.axis("evaluators", functools.partial(self.plugin, "evaluator")),
             "judge": self.plugin("judge", data.get("judge"), ("judge",)),
             "seeds": self.seeds(data.get("seeds")),
@@ -57,6 +59,7 @@ class MatrixReader:
             "lora": self.section(LoraSpec, "lora"),
             "evaluation": self.section(EvaluationSpec, "evaluation"),
             "preparation": self.section(PreparationSpec, "preparation"),
+            "schedule": self.section(ScheduleSpec, "schedule"),
         }
         fields = {"name": Path(self.file.name).stem, **data, **read}
         if not re.fullmatch(r"[\w-][\w .+-]*", str(fields["name"])):
@@ -126,6 +129,16 @@ class MatrixReader:
         if built is None:
             return None
         return PluginSpec(name=name, preset=preset, label=label_of(entry), settings=plain(built))
+
+    def algorithm(self, entry: Any, place: Place) -> AlgorithmSpec | None:
+        """A plugin whose entry may say what of the section ``preparation`` is another for it."""
+        entry, own = (dict(entry), entry.get("preparation")) if isinstance(entry, dict) else (entry, None)
+        if own is not None:
+            del entry["preparation"]
+        plugin = self.plugin("algorithm", entry, place)
+        own = {} if own is None else own
+        fits = self.build(PreparationSpec, own, (*place, "preparation"), "the section preparation")
+        return AlgorithmSpec(**dict(plugin), preparation=own) if plugin and fits else None
 
     def paths(self, settings: type[BaseModel], given: Mapping[str, Any], place: Place) -> dict[str, str]:
         """The settings that are declared as paths, made absolute. Each must exist."""
@@ -199,16 +212,24 @@ class MatrixReader:
         given = self.file.data.get(key)
         return self.build(model, {} if given is None else given, (key,), f"the section {key}")
 
-    def warm_start(self, entry: Any) -> WarmStartSpec | None:
-        place: Place = ("warm_start",)
+    def warm_start(self, entry: Any) -> tuple[WarmStartSpec, ...]:
+        """One stage or a list of them."""
         if entry is None:
-            return None
-        if not isinstance(entry, dict) or set(entry) != {"algorithm", "budget"}:
-            self.file.problem(place, f"is {entry!r}, but has to be {{algorithm: ..., budget: ...}}.")
-            return None
-        algorithm = self.plugin("algorithm", entry["algorithm"], (*place, "algorithm"))
-        budget = self.budget(entry["budget"], (*place, "budget"))
-        return WarmStartSpec(algorithm=algorithm, budget=budget) if algorithm and budget else None
+            return ()
+        stages = entry if isinstance(entry, list) else [entry]
+        read = []
+        for index, stage in enumerate(stages):
+            place: Place = ("warm_start", index) if isinstance(entry, list) else ("warm_start",)
+            if not isinstance(stage, dict) or set(stage) != {"algorithm", "budget"}:
+                self.file.problem(
+                    place, f"is {stage!r}, but has to be {{algorithm: ..., budget: ...}}, or a list of these."
+                )
+                continue
+            algorithm = self.plugin("algorithm", stage["algorithm"], (*place, "algorithm"))
+            budget = self.budget(stage["budget"], (*place, "budget"))
+            if algorithm and budget:
+                read.append(WarmStartSpec(algorithm=algorithm, budget=budget))
+        return tuple(read)
 
     def rules(self, key: str, axes: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The include or exclude rules, each name checked against the labels of its axis."""

@@ -6,7 +6,7 @@ where the mask is 0. Log-probabilities and KL are in nats.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # methods of tensors suffice, so that listing algorithms need not import torch
     from torch import Tensor
@@ -70,22 +70,43 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, gae_lamb
     return advantages
 
 
-def group_advantages(rewards: Tensor, group: int, *, scale: bool = True, eps: float = 1e-4) -> Tensor:
-    """Reward minus the mean of its group and, with ``scale``, over its standard deviation; (B,).
+def group_advantages(
+    rewards: Tensor, group: int, *, scale: Literal["group", "batch", "none"] = "group", eps: float = 1e-4
+) -> Tensor:
+    """Reward minus the mean of its group, over a standard deviation: of the group, of the batch, or none; (B,).
 
-    GRPO (arXiv:2402.03300, §4.1.2); ``scale=False`` is Dr. GRPO's (arXiv:2503.20783). Rows of one prompt are
-    consecutive. The standard deviation is the unbiased one; a group of equal rewards gets zeros.
+    "group" is GRPO's (arXiv:2402.03300, §4.1.2), "none" Dr. GRPO's (arXiv:2503.20783), "batch" Lite PPO's
+    (arXiv:2508.08221). Rows of one prompt are consecutive. The standard deviation is the unbiased one; a group of equal
+    rewards gets zeros.
     """
     grouped = rewards.view(-1, group)
     centred = grouped - grouped.mean(1, keepdim=True)
-    if scale and group > 1:
+    if scale == "group" and group > 1:
         centred = centred / (grouped.std(1, keepdim=True) + eps)
+    elif scale == "batch" and len(rewards) > 1:
+        centred = centred / (rewards.std() + eps)
     return centred.reshape(-1)
+
+
+def leave_one_out_advantages(rewards: Tensor, group: int) -> Tensor:
+    """Reward minus the mean reward of the others of its group, (B,): RLOO (arXiv:2402.14740, §3)."""
+    grouped = rewards.view(-1, group)
+    return ((grouped - grouped.mean(1, keepdim=True)) * (group / (group - 1))).reshape(-1)
+
+
+def rewards_to_go(rewards: Tensor, mask: Tensor) -> Tensor:
+    """Sum of the rewards from each token to the end, undiscounted, (B, C)."""
+    return (rewards * mask).flip(1).cumsum(1).flip(1) * mask
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the tokens that count; a scalar. 0 when none does."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens of each sequence, (B, C) to (B,); 0 for one without tokens."""
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def masked_whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
@@ -105,16 +126,39 @@ def ratio(logps: Tensor, old_logps: Tensor) -> Tensor:
     return (logps - old_logps).clamp(-20.0, 20.0).exp()
 
 
-def clipped_policy_loss(
-    logps: Tensor, old_logps: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
-) -> Tensor:
-    """PPO's pessimistic clipped surrogate (arXiv:1707.06347, Eq. 7), negated, per token (B, C).
+def sequence_ratio(logps: Tensor, old_logps: Tensor, mask: Tensor, *, per_token: bool) -> Tensor:
+    """pi / pi_old of whole completions, (B,): with ``per_token`` its |y|-th root.
+
+    The root is GSPO's importance ratio (arXiv:2507.18071, Eq. 7), the product itself RLOO's.
+    """
+    log_ratio = ((logps - old_logps) * mask).sum(1)
+    if per_token:
+        log_ratio = log_ratio / mask.sum(1).clamp(min=1)
+    return log_ratio.clamp(-20.0, 20.0).exp()
+
+
+def clipped_policy_loss(ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
+    """PPO's pessimistic clipped surrogate (arXiv:1707.06347, Eq. 7), negated, per token (B, C) or sequence (B,).
 
     The gradient is zero where A > 0 and the ratio passed 1 + clip_high, and where A < 0 and it fell below
     1 - clip_low.
     """
-    r = ratio(logps, old_logps)
-    return (-advantages * r).maximum(-advantages * r.clamp(1 - clip_low, 1 + clip_high))
+    return (-advantages * ratio).maximum(-advantages * ratio.clamp(1 - clip_low, 1 + clip_high))
+
+
+def is_clipped(ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float) -> Tensor:
+    """1 where the clip removed the gradient, else 0; shape of ``ratio``."""
+    return (((advantages > 0) & (ratio > 1 + clip_high)) | ((advantages < 0) & (ratio < 1 - clip_low))).float()
+
+
+def weighted_likelihood_loss(
+    logps: Tensor, ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float
+) -> Tensor:
+    """CISPO (arXiv:2506.13585, Eq. 4 and 5), negated, per token (B, C): the clipped ratio weighs, without gradient.
+
+    Unlike the surrogate, no token loses its gradient; the clip bounds how much a token counts.
+    """
+    return -ratio.clamp(1 - clip_low, 1 + clip_high).detach() * advantages * logps
 
 
 def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float) -> Tensor:
@@ -125,15 +169,6 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, c
     """
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     return 0.5 * ((values - returns) ** 2).maximum((clipped - returns) ** 2)
-
-
-def clip_fraction(
-    logps: Tensor, old_logps: Tensor, advantages: Tensor, mask: Tensor, *, clip_low: float, clip_high: float
-) -> Tensor:
-    """Share of tokens whose gradient the clip removed; a scalar."""
-    r = ratio(logps, old_logps)
-    clipped = ((advantages > 0) & (r > 1 + clip_high)) | ((advantages < 0) & (r < 1 - clip_low))
-    return masked_mean(clipped.float(), mask)
 
 
 class AdaptiveKL:

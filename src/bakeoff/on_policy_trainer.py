@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,15 @@ from bakeoff.optim import MasterAdamW
 from bakeoff.rollout import (
     Sequences,
     completion_hidden,
-    completion_logps,
     end_ids,
-    eval_mode,
-    logps_as,
+    flat_ids,
     sample,
     scatter,
+    score_roles,
+    token_logps,
     uniforms,
 )
-from bakeoff.seeds import derive_seed
+from bakeoff.seeds import derive_seed, in_turn
 
 if TYPE_CHECKING:
     from bakeoff.contracts import TrainContext
@@ -47,13 +48,13 @@ class OnPolicyTrainer(Trainer):
         self.roles: RoleModel = context.roles
         self.rows = context.prompts
         self.updates = self.settings.epochs * self.settings.minibatches
+        self.unit = self.settings.group if algorithm.loss_over_groups else 1
         self.pending: list[Rollout] = []
         self.rollouts = 0
         self._metrics: dict[str, float] = {}
         self.end_ids = end_ids(self.roles, context.tokenizer)
-        if self.algorithm.has_value and not self.roles.has("value"):
-            reward: Role | None = "reward" if self.roles.has("reward") else None
-            self.roles.add("value", copy_of=reward, train=True, seed=derive_seed(context.seed, "value"))
+        if algorithm.has_value and not self.roles.has("value"):
+            self._add_value()
         super().__init__(
             model=context.policy,
             args=TrainingArguments(
@@ -68,16 +69,20 @@ class OnPolicyTrainer(Trainer):
             callbacks=[*context.callbacks, _Boundary(self)],
         )
 
+    def _add_value(self) -> None:
+        """It starts as the reward model, where there is one (Stiennon et al. 2020, arXiv:2009.01325, App. G.1)."""
+        reward: Role | None = "reward" if self.roles.has("reward") else None
+        if self.algorithm.value_on_policy:
+            self.roles.add("value", on_policy=True, train=True)
+        else:
+            self.roles.add("value", copy_of=reward, train=True, seed=derive_seed(self.context.seed, "value"))
+
     # ------------------------------------------------------------------------------------------ rollout
 
     def next_prompts(self) -> list[dict[str, Any]]:
-        """The prompts of rollout number ``self.rollouts``: seeded permutations of all of them, one after another."""
-        count, total = self.settings.prompts_per_rollout, len(self.rows)
-        chosen = []
-        for position in range(self.rollouts * count, (self.rollouts + 1) * count):
-            generator = torch.Generator().manual_seed(derive_seed(self.context.seed, "prompts", position // total))
-            chosen.append(int(torch.randperm(total, generator=generator)[position % total]))
-        return [self.rows[index] for index in chosen]
+        """The prompts of rollout number ``self.rollouts``."""
+        count, seed = self.settings.prompts_per_rollout, self.context.seed
+        return [self.rows[index] for index in in_turn(seed, "prompts", self.rollouts, count, len(self.rows))]
 
     def roll_out(self) -> Rollout:
         """Sample, score, and compute what the update needs, all without gradients and in eval mode."""
@@ -87,26 +92,36 @@ class OnPolicyTrainer(Trainer):
         draws = uniforms(
             derive_seed(self.context.seed, "rollout", self.rollouts), len(prompts), self.context.max_new_tokens
         )
+        fraction = self.context.meter.fraction
         with self.roles.use("policy"):
             completions = sample(self.roles, prompt_ids, draws, eos=self.end_ids, pad=pad)
-        sequences = Sequences.pack(prompt_ids, completions.ids, pad=pad, device=self.roles.device)
         rollout = Rollout(
-            sequences,
+            Sequences.pack(prompt_ids, completions.ids, pad=pad, device=self.roles.device),
             rewards=self.score(prompts, completions.ids),
             ended_eos=torch.tensor(completions.ended_eos, device=self.roles.device),
+            max_tokens=self.context.max_new_tokens,
+            number=self.rollouts,
+            fraction=fraction,
         )
-        if self.settings.beta > 0:
-            rollout.reference_logps = logps_as(self.roles, "reference", sequences)
+        wanted: list[Role] = ["reference"] if self.algorithm.needs_reference else []
+        shares = self._shares_passes(rollout)
+        if not shares and (self.algorithm.kl_in_reward or self.updates > 1):
+            # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
+            wanted.append("policy")
+        if not shares and self.algorithm.has_value:
+            wanted.append("value")
+        said = score_roles(self.roles, rollout.sequences, wanted)
+        rollout.reference_logps, rollout.old_logps = said.get("reference"), said.get("policy")
+        rollout.values = said.get("value")
+        companions = self.algorithm.companions(self.context, rollout)
+        if companions is not None:
+            said = score_roles(self.roles, companions.sequences, ("reference", "policy"))
+            companions.reference_logps, companions.old_logps = said["reference"], said["policy"]
+            rollout.companions = companions
+        if not shares:
+            self._conclude(rollout)
         self.rollouts += 1
         self.context.meter.count_prompts(self.settings.prompts_per_rollout)
-        if not self._shares_passes(rollout):
-            if self.algorithm.kl_in_reward or self.updates > 1:
-                # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
-                rollout.old_logps = logps_as(self.roles, "policy", sequences)
-            if self.algorithm.has_value:
-                with torch.no_grad(), eval_mode(self.roles.model), self.roles.use("value"):
-                    rollout.values = self.values(sequences)
-            self._conclude(rollout)
         return rollout
 
     def _shares_passes(self, rollout: Rollout) -> bool:
@@ -117,7 +132,8 @@ class OnPolicyTrainer(Trainer):
         """
         alone = self.updates == 1 and len(rollout) <= self.settings.micro_batch
         needed = self.algorithm.kl_in_reward or self.algorithm.has_value
-        return needed and alone and not self.roles.causal_lm.is_gradient_checkpointing
+        moves = self.algorithm.updates_policy(rollout.number)
+        return needed and alone and moves and not self.roles.causal_lm.is_gradient_checkpointing
 
     def _conclude(self, rollout: Rollout) -> None:
         rollout.advantages = self.algorithm.advantages(rollout)
@@ -135,11 +151,6 @@ class OnPolicyTrainer(Trainer):
             raise FloatingPointError("the reward function returned a number that is not finite")
         return rewards
 
-    def values(self, sequences: Sequences) -> Tensor:
-        """Value of the state before each completion token under the value role, (B, C)."""
-        hidden = completion_hidden(self.roles, sequences)
-        return scatter(self.roles.head_output("value", hidden), sequences.completion_mask)
-
     # ------------------------------------------------------------------------------------------- update
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -153,76 +164,119 @@ class OnPolicyTrainer(Trainer):
         loss = self._backward(batch)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss of {type(self.algorithm).__name__} is {loss.item()}")
-        moving: tuple[Role, ...] = ("policy", "value") if self.algorithm.has_value else ("policy",)
-        for role in moving:
+        for role in self._moving(batch):
             norm = torch.nn.utils.clip_grad_norm_(self.roles.parameters(role), self.settings.max_grad_norm)
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"the gradient of the {role} is {norm.item()}")
             self._metrics[f"grad_norm_{role}"] = norm.item()
+        if self.settings.stop_kl is not None and self._metrics.get("approx_kl", 0.0) > self.settings.stop_kl:
+            self._metrics["stopped_updates"] = float(len(self.pending))
+            self.pending = []
         return loss
 
+    def _moving(self, batch: Rollout) -> list[Role]:
+        """The roles that an update on this batch trains."""
+        policy: list[Role] = ["policy"] if self.algorithm.updates_policy(batch.number) else []
+        return [*policy, "value"] if self.algorithm.has_value else policy
+
     def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
+        """``updates`` optimizer steps: in each epoch every sequence once, and every companion."""
+        beside = rollout.companions
         for epoch in range(self.settings.epochs):
             if self.settings.minibatches == 1:
                 yield rollout
                 continue
-            generator = torch.Generator().manual_seed(derive_seed(self.context.seed, "split", self.rollouts, epoch))
-            order = torch.randperm(len(rollout), generator=generator)
-            yield from (rollout[rows] for rows in order.tensor_split(self.settings.minibatches))
+            seed = derive_seed(self.context.seed, "split", rollout.number, epoch)
+            others = iter(()) if beside is None else self._split(beside, 2, seed)
+            for part in self._split(rollout, self.unit, seed):
+                yield replace(part, companions=next(others, None))
+
+    def _split(self, rollout: Rollout, unit: int, seed: int) -> Iterator[Rollout]:
+        """Random parts of whole units; units of consecutive rows stay together."""
+        order = torch.randperm(len(rollout) // unit, generator=torch.Generator().manual_seed(seed))
+        rows = torch.arange(len(rollout)).view(-1, unit)
+        return (rollout[rows[part].flatten()] for part in order.tensor_split(self.settings.minibatches) if len(part))
 
     def _backward(self, batch: Rollout) -> Tensor:
-        """Backward by role and micro-batch. Divides by the tokens of the whole step, so that the size of a
-        micro-batch changes nothing."""
-        tokens = batch.mask.sum().clamp(min=1)
+        """Backward by role and micro-batch, whose size changes nothing: each adds its share of the step's mean."""
         if batch.advantages is None:
-            return self._backward_sharing_passes(batch, tokens)
+            return self._backward_sharing_passes(batch)
         total = torch.zeros((), device=self.roles.device)
-        for rows in torch.arange(len(batch)).split(self.settings.micro_batch):
-            micro = batch[rows]
-            with self.roles.use("policy"):
-                logps = completion_logps(self.roles, micro.sequences)
+        moves = "policy" in self._moving(batch)
+        for micro in batch.micro_batches(self.settings.micro_batch, unit=self.unit):
+            hidden = None
+            if moves:
+                hidden, logps = self._forward_policy(micro.sequences)
                 if micro.old_logps is None:
                     micro.old_logps = logps.detach()
-                loss = (self.algorithm.policy_loss(micro, logps) * micro.mask).sum() / tokens
-                self.accelerator.backward(loss)
-            total += loss.detach()
-            self._measure(micro, logps.detach(), float(tokens))
+                total += self._backward_policy(micro, logps)
             if self.algorithm.has_value:
-                with self.roles.use("value"):
-                    loss = (self.algorithm.value_loss(micro, self.values(micro.sequences)) * micro.mask).sum() / tokens
-                    self.accelerator.backward(loss)
-                self._add("loss_value", loss.item())
-        return total
+                self._backward_value(micro, self._forward_value(micro.sequences, hidden))
+        return total + self._backward_companions(batch) if moves else total
 
-    def _backward_sharing_passes(self, rollout: Rollout, tokens: Tensor) -> Tensor:
+    def _backward_sharing_passes(self, rollout: Rollout) -> Tensor:
         """Both forward passes, then advantages from their values, then both backward passes; see ``_shares_passes``."""
-        with self.roles.use("policy"):
-            logps = completion_logps(self.roles, rollout.sequences)
+        hidden, logps = self._forward_policy(rollout.sequences)
         rollout.old_logps = logps.detach()
         values = None
         if self.algorithm.has_value:
-            with self.roles.use("value"):
-                values = self.values(rollout.sequences)
+            values = self._forward_value(rollout.sequences, hidden)
             rollout.values = values.detach()
         self._conclude(rollout)
-        loss = (self.algorithm.policy_loss(rollout, logps) * rollout.mask).sum() / tokens
-        self.accelerator.backward(loss)
-        self._measure(rollout, logps.detach(), float(tokens))
+        loss = self._backward_policy(rollout, logps)
         if values is not None:
-            value_loss = (self.algorithm.value_loss(rollout, values) * rollout.mask).sum() / tokens
-            self.accelerator.backward(value_loss)
-            self._add("loss_value", value_loss.item())
+            self._backward_value(rollout, values)
+        return loss + self._backward_companions(rollout)
+
+    def _backward_companions(self, batch: Rollout) -> Tensor:
+        total = torch.zeros((), device=self.roles.device)
+        if batch.companions is None:
+            return total
+        for micro in batch.companions.micro_batches(self.settings.micro_batch, unit=2):
+            _, logps = self._forward_policy(micro.sequences)
+            loss = self.algorithm.companion_loss(micro, logps)
+            with self.roles.use("policy"):
+                self.accelerator.backward(loss)
+            self._add("loss_companions", loss.item())
+            total += loss.detach()
+        return total
+
+    def _forward_policy(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, H) before each completion token, and the tokens' log-probabilities (B, C)."""
+        with self.roles.use("policy"):
+            hidden = completion_hidden(self.roles, sequences)
+            return hidden, scatter(token_logps(self.roles, hidden, flat_ids(sequences)), sequences.completion_mask)
+
+    def _forward_value(self, sequences: Sequences, policy_hidden: Tensor | None) -> Tensor:
+        """Value of the state before each completion token, (B, C). On the policy's trunk, it sends it no gradient."""
+        if self.algorithm.value_on_policy:
+            with torch.no_grad(), self.roles.use("policy"):
+                hidden = completion_hidden(self.roles, sequences) if policy_hidden is None else policy_hidden.detach()
+        else:
+            with self.roles.use("value"):
+                hidden = completion_hidden(self.roles, sequences)
+        return scatter(self.roles.head_output("value", hidden), sequences.completion_mask)
+
+    def _backward_policy(self, batch: Rollout, logps: Tensor) -> Tensor:
+        loss = self.algorithm.policy_loss(batch, logps)
+        with self.roles.use("policy"):
+            self.accelerator.backward(loss)
+        self._measure(batch, logps.detach())
         return loss.detach()
 
-    def _measure(self, micro: Rollout, logps: Tensor, tokens: float) -> None:
+    def _backward_value(self, batch: Rollout, values: Tensor) -> None:
+        loss = self.algorithm.value_loss(batch, values)
+        with self.roles.use("value"):
+            self.accelerator.backward(loss)
+        self._add("loss_value", loss.item())
+
+    def _measure(self, batch: Rollout, logps: Tensor) -> None:
         """Shares of the step's diagnostics: adding them over micro-batches gives token means."""
-        assert micro.old_logps is not None and micro.advantages is not None
-        share = float(micro.mask.sum()) / tokens
-        clips = {"clip_low": self.settings.clip_low, "clip_high": self.settings.clip_high}
-        clipped = objectives.clip_fraction(logps, micro.old_logps, micro.advantages, micro.mask, **clips)
-        moved = objectives.masked_mean(objectives.kl_k3(micro.old_logps, logps), micro.mask)
-        self._add("clip_fraction", clipped.item() * share)
-        self._add("approx_kl", moved.item() * share)
+        assert batch.old_logps is not None and batch.advantages is not None
+        ratio = self.algorithm.ratio(batch, logps)
+        clipped = objectives.is_clipped(ratio, batch.advantages, **self.settings.clips)
+        self._add("clip_fraction", batch.mean(clipped).item())
+        self._add("approx_kl", batch.mean(objectives.kl_k3(batch.old_logps, logps)).item())
 
     def _add(self, name: str, value: float) -> None:
         self._metrics[name] = self._metrics.get(name, 0.0) + value
@@ -248,11 +302,19 @@ class OnPolicyTrainer(Trainer):
         self._metrics = {}
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Policy and value in groups of their own; no group is empty."""
+        """Policy and value in groups of their own, the value's head in a third; no group is empty.
+
+        Adam moves each of the head's H weights by its rate, and so the value by the rate times the sum of H hidden
+        activations: at the adapter's rate, a value of some tenths is off by several units after one update, and
+        advantages are noise. The head's rate is therefore the value's over sqrt(H).
+        """
         if self.optimizer is None:
             groups: list[dict[str, Any]] = [{"params": self.roles.parameters("policy")}]
             if self.algorithm.has_value:
-                groups.append({"params": self.roles.parameters("value"), "lr": self.algorithm.value_learning_rate()})
+                rate, head = self.algorithm.value_learning_rate(), list(self.roles.heads["value"].parameters())
+                if not self.algorithm.value_on_policy:
+                    groups.append({"params": self.roles.parameters("value")[: -len(head)], "lr": rate})
+                groups.append({"params": head, "lr": rate / head[0].shape[1] ** 0.5})
             self.optimizer = MasterAdamW(groups, lr=self.settings.learning_rate)
         return self.optimizer
 
@@ -271,9 +333,8 @@ class OnPolicyTrainer(Trainer):
         return super().train(*args, **kwargs)
 
     def _auxiliary(self) -> dict[str, Tensor]:
-        return (
-            {f"{i}": p.data for i, p in enumerate(self.roles.parameters("value"))} if self.algorithm.has_value else {}
-        )
+        value = self.roles.parameters("value") if self.algorithm.has_value else []
+        return {str(index): parameter.data for index, parameter in enumerate(value)}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The adapters, and what else a checkpoint of this trainer needs."""
@@ -281,11 +342,9 @@ class OnPolicyTrainer(Trainer):
 
         super().save_model(output_dir, _internal_call)
         folder = Path(output_dir or str(self.args.output_dir))
-
         if self.algorithm.has_value:
-            save_file(
-                {key: value.contiguous() for key, value in self._auxiliary().items()}, folder / "value.safetensors"
-            )
+            tensors = {key: value.contiguous() for key, value in self._auxiliary().items()}
+            save_file(tensors, folder / "value.safetensors")
         state = {"rollouts": self.rollouts, "algorithm": self.algorithm.state()}
         (folder / "on_policy.json").write_text(json.dumps(state))
 

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from bakeoff.roles import RoleModel
+
+
+def layer_groups(roles: RoleModel, learning_rate: float, decay: float) -> list[dict[str, Any]]:
+    """The policy's parameter groups: the top layer at ``learning_rate``, each one below at ``decay`` times that."""
+    if decay == 1.0:
+        return [{"params": roles.parameters("policy")}]
+    groups: dict[int, list[Any]] = {layer: [] for layer in reversed(range(roles.layers))}
+    for layer, parameter in roles.layered_parameters("policy"):
+        groups[layer].append(parameter)
+    return [
+        {"params": parameters, "lr": learning_rate * decay ** (roles.layers - 1 - layer)}
+        for layer, parameters in groups.items()
+        if parameters
+    ]
 
 
 class MasterAdamW(torch.optim.Optimizer):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bakeoff import models, registry
+from bakeoff.contracts import SAMPLED
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
 from bakeoff.spec import CellSpec
+from bakeoff.stageids import has_reward_model
 
 BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.52}
 FLOPS_PER_SECOND = {"gpu": 5e13, "core": 7e10}
@@ -29,15 +31,16 @@ class Estimate:
 def incompatible(cell: CellSpec) -> str | None:
     """Why the cell cannot run, or None: what the algorithm consumes that the task neither has nor yields.
 
-    A reward yields demonstrations and pairs (samples, ranked); pairs yield a reward (a reward model).
+    A reward yields demonstrations, pairs and rankings (samples, ranked); pairs yield a reward (a reward model).
     """
     task, data = task_and_data(cell.task)
-    names = [cell.algorithm.name] + ([cell.warm_start.algorithm.name] if cell.warm_start else [])
+    algorithm = registry.load("algorithm", cell.algorithm.name)
+    names = [cell.algorithm.name, *(stage.algorithm.name for stage in cell.warm_start)]
     has = set(data.provides)
     if has & {"reward"} or task.gold_metric is not None:
         has |= {"demonstrations", "preferences"}
     if "preferences" in has:
-        has |= {"reward"}
+        has |= {"rankings", "reward"}
     for name in names:
         missing = registry.load("algorithm", name).consumes - has
         if missing:
@@ -45,7 +48,30 @@ def incompatible(cell: CellSpec) -> str | None:
                 f"{name} trains on {', '.join(sorted(missing))}, which task '{cell.task.label}' neither has nor "
                 f"yields (it has {', '.join(sorted(data.provides))})"
             )
+    needs = [registry.load("evaluator", spec.name).needs for spec in cell.evaluators]
+    if algorithm.role == "reward" and not any("pairs" in need for need in needs):
+        return (
+            f"{cell.algorithm.name} trains a reward model, which none of the evaluators measures "
+            f"({', '.join(spec.name for spec in cell.evaluators)}): add one that needs pairs"
+        )
+    if algorithm.bidirectional and all(need & SAMPLED for need in needs):
+        return (
+            f"{cell.algorithm.name} attends to both sides and is never sampled, but every evaluator needs samples: "
+            "add one that needs the model alone, such as masked_accuracy or retrieval"
+        )
+    if has_reward_model(cell):
+        if "preferences" not in has:
+            return f"preparation.reward is model, but task '{cell.task.label}' has nothing to rank completions by"
+        wanted, there = cell.preparation.reward_model.comparisons or 0, _prompts_ranked(cell)
+        if wanted > there:
+            return f"its reward model is to learn from {wanted} comparisons, but at most {there} prompts are ranked"
     return None
+
+
+def _prompts_ranked(cell: CellSpec) -> int:
+    """How many prompts a reward model can learn from at most: the task's pairs, or the prompts that are sampled."""
+    _, data = task_and_data(cell.task)
+    return len(data.train) if "preferences" in data.provides else min(cell.preparation.prompts, len(data.train))
 
 
 def estimate(cell: CellSpec) -> Estimate:
@@ -67,14 +93,29 @@ def estimate(cell: CellSpec) -> Estimate:
     train = min((guess for guess in guesses.values() if guess is not None), default=0.0)
     if not registry.load("algorithm", cell.algorithm.name).trains:
         train = 0.0
+    stages = _stage_tokens(cell, tokens) * 6 * weights / rate
     measured = (
         cell.evaluation.prompts * cell.evaluation.samples + cell.evaluation.probes * cell.evaluation.probe_prompts
     )
-    seconds = 6.0 + train + measured * tokens * 6 * weights / rate
+    seconds = 6.0 + train + stages + measured * tokens * 6 * weights / rate
     trainable = 0.04 * weights * 12 * 2
     activations = 16 * tokens * weights**0.5 * 100  # 16 sequences; 1.2 MB a token at 135M weights
     size = PROCESS_BYTES + weights * BYTES_PER_WEIGHT[cell.model.precision] + trainable + activations
     return Estimate(seconds, size, "a guess from the model's size and the budget" if weights else "no model size known")
+
+
+def _stage_tokens(cell: CellSpec, tokens: int) -> float:
+    """What the cell's reward model and its samples cost, in trained tokens.
+
+    Each cell that uses it is charged, though only the first computes it: a plan is on the safe side.
+    """
+    spec = cell.preparation
+    if not has_reward_model(cell):
+        return 0.0
+    pairs = "preferences" in task_and_data(cell.task)[1].provides
+    completions = spec.reward_model.steps * spec.reward_model.batch * (2 if pairs else spec.samples)
+    sampled = 0 if pairs else spec.prompts * spec.samples
+    return tokens * (completions + sampled / 3)  # a sampled token costs 2 FLOPs a weight, a trained one 6
 
 
 def _weights(cell: CellSpec) -> float:

@@ -15,11 +15,11 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Preset, Report, Task
 from bakeoff.errors import PluginError
@@ -35,36 +35,36 @@ BASES: dict[Kind, type] = {
 }
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a plugin, as its class declares it. ``default`` is None when ``required``."""
+class Origin(NamedTuple):
+    """The distribution that a plugin is of, and the entry point's target, ``module:Class``."""
 
-    name: str
-    type: str
-    default: Any
-    required: bool
-    description: str
-
-
-@dataclass(frozen=True)
-class PluginInfo:
-    """What can be said of an installed plugin; ``error`` says why it cannot be used, if so."""
-
-    name: str
-    kind: Kind
     distribution: str
     version: str
     value: str
-    """The entry point's target, ``module:Class``."""
-    title: str = ""
-    paper: str = ""
-    settings: tuple[Setting, ...] = field(default=())
-    error: str | None = None
+
+
+_lent: dict[tuple[Kind, str], type[Any]] = {}
 
 
 def names(kind: Kind) -> list[str]:
-    """Names of the installed plugins of this kind, sorted. Imports none of them."""
-    return sorted({point.name for point in _points(kind)})
+    """Names of the plugins of this kind, sorted. Imports none of them."""
+    return sorted({point.name for point in _points(kind)} | {name for other, name in _lent if other == kind})
+
+
+@contextmanager
+def lend(kind: Kind, name: str, plugin: type[Any]) -> Iterator[None]:
+    """Within the block, and in this process only, ``name`` is ``plugin``: for classes that are not installed.
+
+    It hides an installed plugin of the name. Raises ``PluginError`` as ``load`` does.
+    """
+    before = _lent.get((kind, name))
+    _lent[kind, name] = _kept_contract(kind, plugin, f"{kind} {name!r} ({plugin!r})")
+    try:
+        yield
+    finally:
+        del _lent[kind, name]
+        if before is not None:
+            _lent[kind, name] = before
 
 
 @overload
@@ -85,7 +85,7 @@ def load(kind: Kind, name: str) -> type[Any]:
     Raises ``PluginError`` when no plugin or more than one has the name, when its import fails, or
     when what it names is not a usable subclass of the kind's base class.
     """
-    return _checked(kind, _find(kind, name))
+    return _lent.get((kind, name)) or _imported(kind, _find(kind, name))
 
 
 def preset(kind: Kind, name: str, preset: str) -> Preset:
@@ -106,30 +106,6 @@ def variant(name: str, preset_name: str = "") -> Preset | type[Algorithm]:
     return preset("algorithm", name, preset_name) if preset_name else load("algorithm", name)
 
 
-def describe(kind: Kind, name: str) -> PluginInfo:
-    """What the plugin of this name is. One that cannot be used says why in ``error`` instead of raising.
-
-    Raises ``PluginError`` when no plugin has the name.
-    """
-    claims = _claims(kind, name)
-    first = claims[0]
-    info = PluginInfo(name, kind, *_distribution(first), first.value)
-    try:
-        plugin = load(kind, name)
-    except PluginError as error:
-        return PluginInfo(name, kind, info.distribution, info.version, info.value, error=str(error))
-    return PluginInfo(
-        name,
-        kind,
-        info.distribution,
-        info.version,
-        info.value,
-        title=plugin.title,
-        paper=getattr(plugin, "paper", ""),
-        settings=_settings(plugin),
-    )
-
-
 def source_hash(plugin: type) -> str:
     """sha256 over the plugin's source: its module, the siblings that it imports, its distribution's version.
 
@@ -142,6 +118,17 @@ def source_hash(plugin: type) -> str:
     for path in sorted(_source_files(plugin)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def origin(kind: Kind, name: str) -> Origin:
+    """Where the plugin of this name comes from, whether or not it can be used: imports nothing.
+
+    Raises ``PluginError`` when no plugin has the name.
+    """
+    if lent := _lent.get((kind, name)):
+        return Origin("not installed", "", f"{lent.__module__}:{lent.__qualname__}")
+    point = _claims(kind, name)[0]
+    return Origin(*_distribution(point), point.value)
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -191,10 +178,17 @@ def _close(kind: Kind, name: str) -> str:
     if offered:
         return f" It is a preset: write {' or '.join(map(repr, offered))}."
     close = nearest(name, names(kind))
-    if not close:
+    told = [f"{near!r} ({title})" if (title := _title(kind, near)) else repr(near) for near in close]
+    if not told:
         return ""
-    told = [f"{near!r} ({title})" if (title := describe(kind, near).title) else repr(near) for near in close]
     return f" Did you mean {told[0]}?" if len(told) == 1 else f" Names like it: {', '.join(told)}."
+
+
+def _title(kind: Kind, name: str) -> str:
+    try:
+        return str(load(kind, name).title)
+    except PluginError:
+        return ""
 
 
 def _presets(kind: Kind, name: str) -> Mapping[str, Preset]:
@@ -214,8 +208,8 @@ def _installed(kind: Kind) -> str:
 # ------------------------------------------------------------------------------- loading one
 
 
-def _checked(kind: Kind, point: EntryPoint) -> type[Any]:
-    """Import what the entry point names and check that it keeps the contract of its kind."""
+def _imported(kind: Kind, point: EntryPoint) -> type[Any]:
+    """What the entry point names, if it keeps the contract of its kind."""
     who = f"{kind} {point.name!r} of {_distribution(point)[0]} ({point.value})"
     try:
         plugin = point.load()
@@ -223,6 +217,11 @@ def _checked(kind: Kind, point: EntryPoint) -> type[Any]:
         raise PluginError(
             f"{who} cannot be imported: {type(error).__name__}: {error}", fix=_mend(point, error)
         ) from error
+    return _kept_contract(kind, plugin, who)
+
+
+def _kept_contract(kind: Kind, plugin: Any, who: str) -> type[Any]:
+    """The plugin. Raises ``PluginError`` where it cannot be used as one of its kind."""
     base = BASES[kind]
     wrong = ""
     settings = getattr(plugin, "Settings", PluginSettings)
@@ -246,25 +245,6 @@ def _mend(point: EntryPoint, error: BaseException) -> str:
     if missing and missing.split(".")[0] != _package(point):
         return f"Install {missing.split('.')[0]!r}, which the plugin needs."
     return f"Mend or uninstall {_distribution(point)[0]}; every other plugin still works."
-
-
-def _settings(plugin: type[Any]) -> tuple[Setting, ...]:
-    if not hasattr(plugin, "Settings"):
-        return ()
-    return tuple(
-        Setting(
-            name,
-            getattr(info.annotation, "__name__", "") if isinstance(info.annotation, type) else _plain_type(info),
-            None if info.is_required() else info.get_default(call_default_factory=True),
-            info.is_required(),
-            " ".join((info.description or "").split()),
-        )
-        for name, info in plugin.Settings.model_fields.items()
-    )
-
-
-def _plain_type(info: Any) -> str:
-    return str(info.annotation).replace("typing.", "").replace("pathlib.", "")
 
 
 # ------------------------------------------------------------------------------ source of one

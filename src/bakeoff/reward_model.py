@@ -1,37 +1,41 @@
-"""A reward model from preference pairs, as a role on the shared base: LoRA adapter and fp32 scalar head.
+"""A reward model as a role on the shared base: a LoRA adapter and a scalar head in fp32.
 
-Bradley-Terry (Ouyang et al. 2022, arXiv:2203.02155, Eq. 1): -log sigmoid(r_chosen - r_rejected). The reward is read
-at the completion's last token, by an index from lengths. Rewards are exported with mean 0 and standard deviation 1
-over the training completions, so that a KL weight means the same for every reward model.
+It learns from rankings, rows with ``prompt_ids``, ``completion_ids`` (K lists) and ``scores`` (K, larger is better), by
+the losses in ``preference_losses``. The reward is read at the completion's last token, by an index from lengths.
+Rewards are exported with mean 0 and standard deviation 1 over training completions, so that a KL weight means the
+same for every reward model; the raw mean and deviation are kept beside them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bakeoff.contracts import Row
-from bakeoff.errors import ModelError, StoreError
+from bakeoff.errors import ModelError, RoleError, StoreError
 from bakeoff.optim import MasterAdamW
+from bakeoff.preference_losses import reward_model_loss
+from bakeoff.rankings import Rankings, asked_for
+from bakeoff.roles import ADAPTERS
 from bakeoff.rollout import Sequences, eval_mode
-from bakeoff.rows import Tokenised, tokenise_row
+from bakeoff.rows import tokenise_row
 from bakeoff.seeds import derive_seed
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
     from bakeoff.roles import RoleModel
-    from bakeoff.spec import PreparationSpec
+    from bakeoff.spec import RewardModelSettings
 
 CHECKED = 64
-"""Pairs that rewards are normalised on, and held-out pairs that accuracy is measured on: seconds, on a CPU, and enough
-to tell a reward model that learned from one that did not."""
+"""Rankings that rewards are normalised on, and held-out ones that a stage's accuracy is measured on: seconds, on a
+CPU, and enough to tell a reward model that learned from one that did not."""
 
 
 def load_stage(folder: Path) -> RewardModel:
@@ -64,15 +68,18 @@ def load_stage(folder: Path) -> RewardModel:
 
 
 class RewardModel:
-    """Scores completions with the role "reward" of ``roles``."""
+    """Scores completions with the role "reward" of ``roles``, which it adds where it is missing."""
 
     def __init__(self, roles: RoleModel, tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int) -> None:
         self.roles = roles
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.facts: dict[str, Any] = {}
+        """What a report tells of it; ``raw_mean`` and ``raw_std`` once it is normalised."""
         if not roles.has("reward"):
             roles.add("reward", seed=derive_seed("reward model"))
+
+    # --------------------------------------------------------------------------------------- rewards
 
     def _raw(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> Tensor:
         """Rewards (B,) under the active role "reward"."""
@@ -86,7 +93,13 @@ class RewardModel:
     def rewards(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, batch: int = 64
     ) -> list[float]:
-        """Rewards of token ids."""
+        """Rewards of token ids. Raises ``RoleError`` when the head is as it was initialised and nobody trains it."""
+        head: Any = self.roles.heads["reward"]
+        if "reward" not in self.roles.trained and not head.weight.any():
+            raise RoleError(
+                "the reward model's head is newly initialised, so its rewards mean nothing.",
+                fix="Load a reward model that was saved, or train this one first.",
+            )
         values: list[float] = []
         with eval_mode(self.roles.model), self.roles.use("reward"):
             for start in range(0, len(prompts), batch):
@@ -103,74 +116,134 @@ class RewardModel:
             ids.append(list(tokenised.completions["completion"])[: self.max_new_tokens])
         return self.rewards(prompts, ids)
 
-    def fit(self, train: Sequence[Tokenised], test: Sequence[Tokenised], spec: PreparationSpec, *, seed: int) -> None:
-        """Train on the pairs of ``train``; ``facts`` then has the pair accuracy on ``test``."""
-        pairs = [row for row in train if "chosen" in row.completions]
-        self.roles.trained.add("reward")
-        self.roles.refresh()
-        optimizer = MasterAdamW(self.roles.parameters("reward"), lr=spec.reward_model_learning_rate)
+    def pairs(self, rankings: Rankings) -> pd.DataFrame:
+        """Every pair of ``rankings`` whose scores differ, as ``EvalContext.pairs`` describes it."""
+        import pandas as pd
+
+        prompts, completions = _flat(rankings)
+        rewards = self.rewards(prompts, completions)
+        # Once more from the other end: with other neighbours and padding, and the sides of each pair swapped.
+        again = self.rewards(prompts[::-1], completions[::-1])[::-1]
+        std = self.facts.get("raw_std", 1.0)
+        records, start = [], 0
+        for row in rankings:
+            scores = row["scores"]
+            found = [(i, j) for i in range(len(scores)) for j in range(len(scores)) if scores[i] > scores[j]]
+            for number, (better, worse) in enumerate(found):
+                a, b = start + better, start + worse
+                records.append(
+                    {
+                        "prompt_id": row["id"],
+                        "sample": number,
+                        "chosen_reward": rewards[a],
+                        "rejected_reward": rewards[b],
+                        "chosen_tokens": len(completions[a]),
+                        "rejected_tokens": len(completions[b]),
+                        "logit": std * (rewards[a] - rewards[b]),
+                        "logit_again": std * (again[a] - again[b]),
+                    }
+                )
+            start += len(scores)
+        return pd.DataFrame.from_records(records)
+
+    # -------------------------------------------------------------------------------------- training
+
+    def fit(
+        self,
+        rankings: Rankings,
+        settings: RewardModelSettings,
+        *,
+        steps: Iterable[int],
+        decay: Callable[[int], float],
+        seed: int,
+        log: Callable[[Mapping[str, float]], None] = lambda metrics: None,
+    ) -> None:
+        """Train on what ``settings`` ask of ``rankings``, then normalise; ``facts`` tell of it.
+
+        One optimizer step each of ``steps``, at ``decay(step)`` times the learning rate.
+        """
+        rows = asked_for(rankings, settings)
+        parameters = self.roles.parameters("reward")
+        optimizer = MasterAdamW(parameters, lr=settings.learning_rate)
         generator = torch.Generator().manual_seed(seed)
         order: list[int] = []
-        with self.roles.use("reward"):
-            for step in range(spec.reward_model_steps):
-                for group in optimizer.param_groups:
-                    group["lr"] = spec.reward_model_learning_rate * (1 - step / spec.reward_model_steps)
-                while len(order) < spec.reward_model_batch:
-                    order += torch.randperm(len(pairs), generator=generator).tolist()
-                chosen_rows = [pairs[index] for index in order[: spec.reward_model_batch]]
-                order = order[spec.reward_model_batch :]
-                loss = -F.logsigmoid(self._margins(chosen_rows)).mean()
+        loss = torch.zeros(())
+        self.roles.trained.add("reward")
+        self.roles.refresh()
+        for step in steps:
+            while len(order) < settings.batch:
+                order += torch.randperm(len(rows), generator=generator).tolist()
+            batch, order = [rows[index] for index in order[: settings.batch]], order[settings.batch :]
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate * decay(step)
+            optimizer.zero_grad()
+            with self.roles.use("reward"):
+                loss = self.loss(batch, settings)
                 if not torch.isfinite(loss):
                     raise FloatingPointError(f"the reward model's loss is {loss.item()} at step {step}")
-                optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.roles.parameters("reward"), 1.0)
-                optimizer.step()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            log({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": optimizer.param_groups[0]["lr"]})
         self.roles.trained.discard("reward")
         self.roles.refresh()
-        self._normalise(pairs[:CHECKED])
-        held_out = [row for row in test if "chosen" in row.completions][:CHECKED]
-        self.facts |= {"train_pairs": len(pairs), "test_pairs": len(held_out), "loss": loss.item()}
-        if held_out:
-            self.facts["pair_accuracy"] = sum(gap > 0 for gap in self._gaps(held_out)) / len(held_out)
+        self.facts |= {"loss": settings.loss, "comparisons": len(rows), "final_loss": loss.item()}
+        self._normalise(rows[:CHECKED])
 
-    def _margins(self, rows: Sequence[Tokenised]) -> Tensor:
-        prompts = [row.prompt_ids for row in rows]
-        both = [row.completions["chosen"] for row in rows] + [row.completions["rejected"] for row in rows]
-        chosen, rejected = self._raw(prompts + prompts, both).chunk(2)
-        return chosen - rejected
+    def loss(self, rankings: Rankings, settings: RewardModelSettings) -> Tensor:
+        """Mean over prompts of ``reward_model_loss``; under the active role "reward", with gradients."""
+        rewards = self._raw(*_flat(rankings)).split([len(row["scores"]) for row in rankings])
+        scores = [torch.tensor(row["scores"], dtype=torch.float32, device=rewards[0].device) for row in rankings]
+        return torch.stack([reward_model_loss(r, s, settings) for r, s in zip(rewards, scores, strict=True)]).mean()
 
-    def _gaps(self, rows: Sequence[Tokenised]) -> list[float]:
-        prompts = [row.prompt_ids for row in rows]
-        chosen = self.rewards(prompts, [row.completions["chosen"] for row in rows])
-        rejected = self.rewards(prompts, [row.completions["rejected"] for row in rows])
-        return [a - b for a, b in zip(chosen, rejected, strict=True)]
-
-    def _normalise(self, rows: Sequence[Tokenised]) -> None:
-        prompts = [row.prompt_ids for row in rows]
-        both = [row.completions["chosen"] for row in rows] + [row.completions["rejected"] for row in rows]
-        raw = torch.tensor(self.rewards(prompts + prompts, both))
+    def _normalise(self, rankings: Rankings) -> None:
+        raw = torch.tensor(self.rewards(*_flat(rankings)))
         mean, std = raw.mean().item(), max(raw.std().item(), 1e-6)
         head: Any = self.roles.heads["reward"]
         with torch.no_grad():
             # In the head itself, so that a value role that starts as its copy predicts the same scale.
             head.weight /= std
             head.bias.sub_(mean).div_(std)
+        self.facts |= {"raw_mean": mean, "raw_std": std, "normalised_on": len(raw)}
+
+    # ------------------------------------------------------------------------------------------ disk
 
     def save(self, folder: Path) -> None:
-        """Adapter and head as safetensors, facts as JSON."""
+        """``reward/``, a standard PEFT folder; ``head.safetensors``; ``reward_model.json`` with the facts."""
         from safetensors.torch import save_file
 
-        tensors = {str(i): p.data.contiguous() for i, p in enumerate(self.roles.parameters("reward"))}
-        save_file(tensors, folder / "reward.safetensors")
-        (folder / "reward.json").write_text(json.dumps(self.facts))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.roles.model.save_pretrained(str(folder), selected_adapters=[ADAPTERS["reward"]])
+        save_file(dict(self.roles.heads["reward"].state_dict()), folder / "head.safetensors")
+        (folder / "reward_model.json").write_text(json.dumps(self.facts, indent=1))
 
     def restore(self, folder: Path) -> None:
-        """What ``save`` wrote."""
+        """What ``save`` wrote, into this base. Raises ``StoreError`` when a tensor is missing or of another shape."""
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        tensors = load_file(folder / "reward.safetensors")
-        with torch.no_grad():
-            for index, parameter in enumerate(self.roles.parameters("reward")):
-                parameter.copy_(tensors[str(index)])
-        self.facts = json.loads((folder / "reward.json").read_text())
+        name, model, head = ADAPTERS["reward"], self.roles.model, self.roles.heads["reward"]
+        adapter_file, head_file = folder / name / "adapter_model.safetensors", folder / "head.safetensors"
+        if not (adapter_file.is_file() and head_file.is_file()):
+            raise StoreError(f"{folder} holds no reward model: an adapter and a head.", fix="Train it again.")
+        saved, saved_head = load_file(adapter_file), load_file(head_file)
+        wanted = get_peft_model_state_dict(model, adapter_name=name)
+        if _shapes(saved) != _shapes(wanted) or _shapes(saved_head) != _shapes(head.state_dict()):
+            raise StoreError(
+                f"the reward model in {folder} does not fit: it was trained on another base or with another LoRA.",
+                fix="Load it on the base and with the lora section that it was trained with.",
+            )
+        set_peft_model_state_dict(model, saved, adapter_name=name)
+        head.load_state_dict(saved_head)
+        self.facts = json.loads((folder / "reward_model.json").read_text())
+        self.roles.refresh()
+
+
+def _flat(rankings: Rankings) -> tuple[list[list[int]], list[list[int]]]:
+    """(prompts, completions), one a completion."""
+    prompts = [row["prompt_ids"] for row in rankings for _ in row["scores"]]
+    return prompts, [ids for row in rankings for ids in row["completion_ids"]]
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

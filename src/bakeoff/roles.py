@@ -6,8 +6,9 @@ adapters off) and, for value and reward, a small fp32 head of its own. Switching
 
 from __future__ import annotations
 
+import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,10 @@ TRL_REFERENCE = "ref"
 so ours has another."""
 
 
+LAYER = re.compile(r"\.(\d+)\.")
+"""The first number in a parameter's name is its layer, in every transformers decoder."""
+
+
 class _Pending:
     """Lives as long as an autograd graph; ``done`` once its backward pass has begun."""
 
@@ -47,8 +52,13 @@ class RoleModel:
     def __init__(self, model: PeftModel) -> None:
         self.model = model
         self.heads = nn.ModuleDict()
+        self.adapters: dict[Role, str] = {role: name for role, name in ADAPTERS.items() if name in model.peft_config}
+        """The adapter of each role there is. The value's may be the policy's own: only its head is its own then."""
         self.active: Role = "policy"
+        self.mixed: tuple[Role, ...] = ()
+        """While one pass runs as several roles: these, each on an equal share of the rows; the meter asks."""
         self.trained: set[str] = {"policy"}
+        self.trained_layers: frozenset[int] = frozenset(range(self.layers))
         self.meter: Meter | None = None
         self._graphs: weakref.WeakSet[_Pending] = weakref.WeakSet()
         self.backbone.register_forward_hook(self._watch)
@@ -72,6 +82,11 @@ class RoleModel:
         return head
 
     @property
+    def layers(self) -> int:
+        """How many layers the transformer has."""
+        return int(self.causal_lm.config.get_text_config().num_hidden_layers)
+
+    @property
     def device(self) -> torch.device:
         return self.causal_lm.get_input_embeddings().weight.device
 
@@ -82,24 +97,18 @@ class RoleModel:
 
     # -------------------------------------------------------------------------------------- adapters
 
-    def add(self, role: Role, *, copy_of: Role | None = None, train: bool = False, seed: int = 0) -> None:
+    def add(
+        self, role: Role, *, copy_of: Role | None = None, on_policy: bool = False, train: bool = False, seed: int = 0
+    ) -> None:
         """Add ``role``'s adapter and, for value and reward, its fp32 head.
 
-        A copy of another role's, or fresh: B = 0, A drawn from ``seed`` whatever was drawn before, the head zero.
+        A copy of another role's, in place of one that there is; or fresh: B = 0, A drawn from ``seed`` whatever was
+        drawn before, the head zero. With ``on_policy`` it has a head only, which reads the policy's hidden states.
         """
-        adapter = ADAPTERS[role]
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model.add_adapter(adapter, self.model.peft_config[ADAPTERS["policy"]])
-        policy_marker = f".{ADAPTERS['policy']}."
-        own = dict(self.model.named_parameters())
-        dtype = next(p.dtype for name, p in own.items() if "lora_" in name and policy_marker in name)
-        for name, parameter in own.items():
-            if f".{adapter}." not in name:
-                continue
-            parameter.data = parameter.data.to(dtype)
-            if copy_of is not None:
-                parameter.data.copy_(own[name.replace(f".{adapter}.", f".{ADAPTERS[copy_of]}.")].data)
+        if on_policy:
+            self.adapters[role] = self.adapters["policy"]
+        else:
+            self._add_adapter(role, copy_of, seed)
         if role in ("value", "reward"):
             width = self.causal_lm.config.get_text_config().hidden_size
             head = nn.utils.skip_init(nn.Linear, width, 1, device=self.device)
@@ -112,15 +121,79 @@ class RoleModel:
             self.trained.add(role)
         self.refresh()
 
+    def _add_adapter(self, role: Role, copy_of: Role | None, seed: int) -> None:
+        adapter = self.adapters[role] = ADAPTERS[role]
+        if copy_of is None or adapter not in self.model.peft_config:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.model.add_adapter(adapter, self.model.peft_config[self.adapters["policy"]])
+        own = dict(self.model.named_parameters())
+        dtype = self.parameters("policy")[0].dtype
+        for name, parameter in own.items():
+            if f".{adapter}." not in name:
+                continue
+            parameter.data = parameter.data.to(dtype)
+            if copy_of is not None:
+                parameter.data.copy_(own[name.replace(f".{adapter}.", f".{self.adapters[copy_of]}.")].data)
+
+    def remove(self, role: Role) -> None:
+        """Take ``role`` away again, its adapter and its head: the next one of that name begins afresh."""
+        if not self.shares_adapter(role):
+            self.model.delete_adapter(self.adapters[role])
+        del self.adapters[role]
+        self.trained.discard(role)
+        if role in self.heads:
+            del self.heads[role]
+        self.refresh()
+
     def has(self, role: Role) -> bool:
-        """Whether ``role`` has an adapter of its own; without one, the reference is the base."""
-        return ADAPTERS[role] in self.model.peft_config
+        """Whether ``role`` was added; without an adapter of its own, the reference is the base."""
+        return role in self.adapters
+
+    def shares_adapter(self, role: Role) -> bool:
+        """Whether ``role`` reads the policy's hidden states through a head of its own."""
+        return role != "policy" and self.adapters.get(role) == self.adapters["policy"]
 
     def parameters(self, role: Role) -> list[nn.Parameter]:
-        """The adapter's parameters and, where it has one, the head's."""
-        marker = f".{ADAPTERS[role]}."
-        adapter = [p for name, p in self.model.named_parameters() if "lora_" in name and marker in name]
+        """The role's own: its adapter's parameters and, where it has one, its head's."""
+        adapter = [parameter for _, parameter in self.layered_parameters(role)]
         return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
+
+    def layered_parameters(self, role: Role) -> list[tuple[int, nn.Parameter]]:
+        """The adapter's parameters, each with its layer of the transformer; what is in none counts as the top one's."""
+        marker = f".{self.adapters[role]}."
+        named = [] if self.shares_adapter(role) else self.model.named_parameters()
+        return [
+            (int(match[1]) if (match := LAYER.search(name)) else self.layers - 1, parameter)
+            for name, parameter in named
+            if "lora_" in name and marker in name
+        ]
+
+    @contextmanager
+    def training_only(self, layers: Collection[int]) -> Iterator[None]:
+        """The policy's adapter trains in these layers only, counted from 0; the others get no gradient."""
+        former, self.trained_layers = self.trained_layers, frozenset(layers)
+        self.refresh()
+        try:
+            yield
+        finally:
+            self.trained_layers = former
+            self.refresh()
+
+    @contextmanager
+    def attending(self, *, both_sides: bool) -> Iterator[None]:
+        """Attention to both sides, or to the left only; what it was before is back afterwards.
+
+        ``config.is_causal`` switches the mask of transformers' decoders; it says nothing to models with code of
+        their own.
+        """
+        config = self.causal_lm.config.get_text_config()
+        former = getattr(config, "is_causal", True)
+        config.is_causal = not both_sides
+        try:
+            yield
+        finally:
+            config.is_causal = former
 
     # ------------------------------------------------------------------------------------- switching
 
@@ -154,16 +227,19 @@ class RoleModel:
 
     def _switch(self, role: Role) -> None:
         tuner: Any = self.model.base_model
-        if role == "reference" and not self.has("reference"):
+        if not self.has(role):
             tuner.disable_adapter_layers()
         else:
             tuner.enable_adapter_layers()
-            self.model.set_adapter(ADAPTERS[role])
-        for other, adapter in ADAPTERS.items():
-            if adapter in self.model.peft_config:
+            self.model.set_adapter(self.adapters[role])
+        for other, adapter in self.adapters.items():
+            if not self.shares_adapter(other):
                 tuner.set_requires_grad(adapter, other in self.trained)
-                if other in self.heads:
-                    self.heads[other].requires_grad_(other in self.trained)
+            if other in self.heads:
+                self.heads[other].requires_grad_(other in self.trained)
+        if len(self.trained_layers) < self.layers:
+            for layer, parameter in self.layered_parameters("policy"):
+                parameter.requires_grad_(layer in self.trained_layers and "policy" in self.trained)
         self.active = role
 
     def _refuse_pending(self, role: Role) -> None:
@@ -196,6 +272,49 @@ class RoleModel:
             use_cache=False,
             **kwargs,
         )[0]
+
+    def hidden_by_role(
+        self, wanted: Sequence[Role], input_ids: Tensor, attention_mask: Tensor
+    ) -> Iterator[tuple[Role, Tensor]]:
+        """``hidden`` of several roles from one pass, each (B, T, H): a layer's 4-bit weights are unpacked once for all.
+
+        Call it without gradients and in eval mode, where peft mixes adapters in one batch.
+        """
+        adapters = {role: self.adapters.get(role, "__base__") for role in wanted}
+        distinct = {name: role for role, name in reversed(adapters.items())}
+        # LLM.int8() looks for outliers over the whole batch, so there a row depends on its neighbours.
+        if len(distinct) == 1 or getattr(self.causal_lm, "is_loaded_in_8bit", False):
+            for name, runs in distinct.items():
+                with self.use(runs):
+                    hidden = self.hidden(input_ids, attention_mask)
+                    yield from ((role, hidden) for role in wanted if adapters[role] == name)
+            return
+        self.mixed = tuple(distinct.values())
+        try:
+            with self.use("policy"), self._mixing([name for name in distinct for _ in range(len(input_ids))]):
+                many = self.hidden(input_ids.repeat(len(distinct), 1), attention_mask.repeat(len(distinct), 1))
+            parts = dict(zip(distinct, many.chunk(len(distinct)), strict=True))
+            for role, name in adapters.items():
+                self.mixed = (role,)  # what is computed from its hidden states is its own
+                yield role, parts[name]
+        finally:
+            self.mixed = ()
+
+    @contextmanager
+    def _mixing(self, names: list[str]) -> Iterator[None]:
+        """Each row through the adapter of its name; "__base__" is none."""
+        from peft.tuners.lora import LoraLayer
+
+        def name_rows(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return args, {**kwargs, "adapter_names": names}
+
+        layers = [layer for layer in self.backbone.modules() if isinstance(layer, LoraLayer)]
+        handles = [layer.register_forward_pre_hook(name_rows, with_kwargs=True) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def head_output(self, role: Role, hidden: Tensor) -> Tensor:
         """The scalar head of ``role`` in fp32 on hidden states (..., H); returns (...)."""

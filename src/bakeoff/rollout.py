@@ -246,7 +246,11 @@ def logits_of(roles: RoleModel, hidden: Tensor) -> Tensor:
 
 def completion_hidden(roles: RoleModel, sequences: Sequences) -> Tensor:
     """Hidden states (N, H) that predict the N completion tokens of all rows, in row order."""
-    hidden = roles.hidden(sequences.input_ids, sequences.attention_mask)
+    return at_completion(roles.hidden(sequences.input_ids, sequences.attention_mask), sequences)
+
+
+def at_completion(hidden: Tensor, sequences: Sequences) -> Tensor:
+    """Of hidden states (B, T, H), those (N, H) that predict a completion token."""
     prompt = sequences.prompt_ids.shape[1]
     return hidden[:, prompt - 1 : -1][sequences.completion_mask.bool()]
 
@@ -381,14 +385,30 @@ def _compare(roles: RoleModel, policy: Tensor, reference: Tensor, ids: Tensor) -
 
 
 @torch.no_grad()
+def score_roles(
+    roles: RoleModel, sequences: Sequences, wanted: Sequence[Role], *, batch: int = 64
+) -> dict[Role, Tensor]:
+    """What each role says of each completion token, (B, C), 0 where masked: without gradients, in eval mode.
+
+    Policy and reference give log-probabilities; value and reward their head's output for the state before the token.
+    """
+    pieces: dict[Role, list[Tensor]] = {role: [] for role in wanted}
+    size = max(1, batch // max(1, len(wanted)))
+    with eval_mode(roles.model):
+        for start in range(0, len(sequences) if wanted else 0, size):
+            rows = sequences[slice(start, start + size)]
+            for role, hidden in roles.hidden_by_role(wanted, rows.input_ids, rows.attention_mask):
+                before = at_completion(hidden, rows)
+                has_head = role in roles.heads
+                pieces[role].append(
+                    roles.head_output(role, before) if has_head else token_logps(roles, before, flat_ids(rows))
+                )
+    return {role: scatter(torch.cat(said), sequences.completion_mask) for role, said in pieces.items()}
+
+
 def logps_as(roles: RoleModel, role: Role, sequences: Sequences, *, batch: int = 64) -> Tensor:
-    """``completion_logps`` under ``role`` without gradients, in eval mode and batches; (B, C)."""
-    pieces = []
-    with eval_mode(roles.model), roles.use(role):
-        for start in range(0, len(sequences), batch):
-            rows = sequences[slice(start, start + batch)]
-            pieces.append(token_logps(roles, completion_hidden(roles, rows), flat_ids(rows)))
-    return scatter(torch.cat(pieces), sequences.completion_mask)
+    """``score_roles`` of one role."""
+    return score_roles(roles, sequences, (role,), batch=batch)[role]
 
 
 def end_ids(roles: RoleModel, tokenizer: Any) -> list[int]:

@@ -6,15 +6,16 @@ when any part of it is too long, and what was left out is counted.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
 from bakeoff.contracts import Row, TaskData, TaskSettings
-from bakeoff.errors import DataError
+from bakeoff.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +31,8 @@ class Tokenised:
     prompt: str
     prompt_ids: list[int]
     completions: Mapping[str, list[int]]
+    text_ids: list[int] = field(default_factory=list)
+    """The whole of a ``text`` row with EOS, however long; empty for other rows."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ def _usable(
     except TemplateError:  # some templates take no system turn, or only turns that alternate
         left_out[f"a conversation that the chat template refuses ({split})"] += 1
         return None
+    if row.text_ids:  # what follows a text's opening may be cut anywhere: it answers nothing
+        row = replace(row, completions={name: ids[: settings.max_new_tokens] for name, ids in row.completions.items()})
     longest = max((len(ids) for ids in row.completions.values()), default=0)
     if not row.prompt_ids:
         left_out[f"an empty prompt ({split})"] += 1
@@ -91,7 +96,36 @@ def tokenise_row(row: Row, tokenizer: PreTrainedTokenizerBase) -> Tokenised:
         if name in row:
             rest = _reply(prompt, row[name], text, tokenizer) if is_chat else row[name]
             completions[name] = _continuation(text, prompt_ids, rest, tokenizer, is_chat and has_bos)
-    return Tokenised(row, text, prompt_ids, completions)
+    text_ids = encode_text(row["text"], tokenizer) if isinstance(row.get("text"), str) else []
+    return Tokenised(row, text, prompt_ids, completions, text_ids)
+
+
+def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The whole text with EOS."""
+    return _ended(list(tokenizer(text)["input_ids"]), tokenizer)
+
+
+def pieces(rows: Sequence[Tokenised], length: int) -> list[dict[str, Any]]:
+    """The texts in pieces of at most ``length`` tokens: the columns of ``TrainContext.text``.
+
+    Further pieces of a row are called "<id>#2" and so on.
+    """
+    return [
+        {"id": f"{row.row['id']}#{start // length + 1}" if start else row.row["id"], "input_ids": ids}
+        for row in rows
+        for start in range(0, len(row.text_ids), length)
+        if (ids := row.text_ids[start : start + length])
+    ]
+
+
+def blocks(texts: Iterable[Sequence[int]], length: int) -> list[list[int]]:
+    """All tokens, text after text, in blocks of exactly ``length``; what is left at the end of the last is not used.
+
+    One shorter block when there are not enough tokens for a full one.
+    """
+    tokens = list(itertools.chain.from_iterable(texts))
+    full = [tokens[start : start + length] for start in range(0, len(tokens) - length + 1, length)]
+    return full or ([tokens] if tokens else [])
 
 
 def _render(messages: Any, tokenizer: PreTrainedTokenizerBase, *, open_turn: bool) -> str:
@@ -121,4 +155,22 @@ def _continuation(
         ids = list(whole[len(prompt_ids) :])
     else:
         ids = list(tokenizer(rest, add_special_tokens=False)["input_ids"])
-    return ids if ids and ids[-1] == tokenizer.eos_token_id else [*ids, tokenizer.eos_token_id]
+    return _ended(ids, tokenizer)
+
+
+def blank_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that stands for a hidden one: the mask token; without one "_", as LLM2Vec has it
+    (arXiv:2404.05961); else the unknown token. Raises ``ModelError`` where there is none of the three."""
+    for found in (tokenizer.mask_token_id, tokenizer.get_vocab().get("_"), tokenizer.unk_token_id):
+        if found is not None:
+            return int(found)  # type: ignore[arg-type]
+    raise ModelError(
+        "the model's tokenizer has no mask token, no token '_' and no unknown token to blank out others with.",
+        fix="Choose another model for algorithms and evaluators that hide tokens.",
+    )
+
+
+def _ended(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids with EOS at their end."""
+    eos: Any = tokenizer.eos_token_id
+    return ids if ids and ids[-1] == eos else [*ids, eos]

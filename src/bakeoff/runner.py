@@ -33,10 +33,13 @@ from bakeoff.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bakeoff.stageids import StageKey
+
 logger = logging.getLogger(__name__)
 
 WORKER = "bakeoff.worker"
-"""The module that runs a cell: ``run_cell``, ``fingerprints``, ``incompatible``, ``estimate``, ``PRELOAD``."""
+"""The module that runs a cell: ``run_cell``, ``fingerprints``, ``incompatible``, ``estimate``, ``planned_stages``,
+``PRELOAD``."""
 
 State = Literal["done", "to do", "partial", "failed", "incompatible"]
 LABELS = ("model", "task", "budget", "algorithm", "seed")
@@ -57,6 +60,8 @@ class PlannedCell:
     seconds: float
     bytes: float
     basis: str
+    stages: tuple[StageKey, ...] = ()
+    """What it uses and other cells may share, in the order in which it does."""
 
     @property
     def is_due(self) -> bool:
@@ -85,6 +90,17 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
+class PlannedStage:
+    """A stage that cells of the matrix share: computed by the first that needs it."""
+
+    id: str
+    label: str
+    is_done: bool
+    cells: tuple[PlannedCell, ...]
+    """Those that use it."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """How many of the cells asked for ended with each status; ``interrupted`` when not all were reached."""
 
@@ -108,6 +124,17 @@ def plan(matrix: Matrix, store: Store) -> list[PlannedCell]:
     """
     work, past = importlib.import_module(WORKER), _past_costs(store)
     return [_planned(cell, cell_id, store, work, past) for cell_id, cell in _cells(matrix).items()]
+
+
+def stages(cells: Sequence[PlannedCell], store: Store) -> list[PlannedStage]:
+    """The stages that ``cells`` use, in the order in which they are first needed."""
+    users: dict[str, list[PlannedCell]] = {}
+    labels: dict[str, str] = {}
+    for cell in cells:
+        for key in cell.stages:
+            users.setdefault(key.id, []).append(cell)
+            labels[key.id] = key.label
+    return [PlannedStage(key, labels[key], store.stage(key).exists(), tuple(using)) for key, using in users.items()]
 
 
 def _cells(matrix: Matrix) -> dict[str, CellSpec]:
@@ -138,7 +165,8 @@ def _planned(cell: CellSpec, cell_id: str, store: Store, work: Any, past: Mappin
     else:
         guess = work.estimate(cell)
         known = (guess.seconds, guess.bytes, guess.basis)
-    return PlannedCell(cell_id, cell, state, why, *known)
+    keys = () if state == "incompatible" else tuple(work.planned_stages(cell))
+    return PlannedCell(cell_id, cell, state, why, *known, stages=keys)
 
 
 def _past_costs(store: Store) -> dict[tuple[str, ...], list[tuple[float, float]]]:
@@ -158,7 +186,7 @@ def _earlier_plan(store: Store) -> dict[str, Any]:
     return store.read_json(store.plan_path) if store.plan_path.exists() else {}
 
 
-def _write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> None:
+def write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> None:
     """Amend the run's plan with the cells asked for, and say what it stands on.
 
     The plan holds the cells that were ever asked for and still belong to the matrix without ``--only``,
@@ -220,7 +248,7 @@ def run(
     and leave them resumable. Other processes may run cells of the same store: each cell is computed once.
     """
     cells = plan(matrix, store)
-    _write_plan(matrix, cells, store)
+    write_plan(matrix, cells, store)
     if console is not None:
         console.print(declaration.summary(_earlier_plan(store)["declarations"][-1]), highlight=False, soft_wrap=True)
     due = [cell for cell in cells if cell.is_due]
@@ -234,7 +262,7 @@ def run(
         # A cell may have turned out to be incompatible. The ids stand: source edited meanwhile is for the next run.
         work, past = importlib.import_module(WORKER), _past_costs(store)
         cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
-        _write_plan(matrix, cells, store)
+        write_plan(matrix, cells, store)
         if not interrupted:
             _compare(matrix, store)
     return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))

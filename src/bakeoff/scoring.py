@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -33,13 +33,18 @@ from bakeoff.store import Store
 from bakeoff.stored import KEYS, StoredCell, stored_cells
 from bakeoff.tournament import CANARIES, VERDICTS, Tournament, play, stack
 
+if TYPE_CHECKING:
+    from bakeoff.modelview import ModelView
+
 SCORES = ["id", *KEYS, "fraction", "metric", "value"]
 
 Kind = Literal["evaluator", "judge"]
 
 
-def score_samples(evaluators: Sequence[Evaluator], context: EvalContext) -> pd.DataFrame:
-    """Every evaluator's rows, one below the other.
+def score_samples(
+    evaluators: Sequence[Evaluator], context: EvalContext, model: ModelView | None = None
+) -> pd.DataFrame:
+    """Every evaluator's rows, one below the other. Those that need it are handed the ``model``.
 
     A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
     """
@@ -47,7 +52,7 @@ def score_samples(evaluators: Sequence[Evaluator], context: EvalContext) -> pd.D
     frames = []
     for evaluator in evaluators:
         try:
-            frame = evaluator.score(context)
+            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)
         except Exception as error:
             raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
         finite = frame["value"].astype(float).abs().lt(float("inf"))

@@ -10,3 +10,14 @@ def derive_seed(*parts: object) -> int:
     """
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def in_turn(seed: int, stream: str, number: int, count: int, total: int) -> list[int]:
+    """Indices of draw ``number``, ``count`` at a time from ``total``: seeded permutations of all, one after another."""
+    import torch
+
+    chosen = []
+    for position in range(number * count, (number + 1) * count):
+        generator = torch.Generator().manual_seed(derive_seed(seed, stream, position // total))
+        chosen.append(int(torch.randperm(total, generator=generator)[position % total]))
+    return chosen

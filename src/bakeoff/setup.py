@@ -17,10 +17,11 @@ from bakeoff.seeds import derive_seed
 from bakeoff.spec import CellSpec, PluginSpec
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from bakeoff.roles import RoleModel
+    from bakeoff.roles import Role, RoleModel
 
 
 @dataclass
@@ -45,6 +46,18 @@ class Setup:
     @property
     def max_new_tokens(self) -> int:
         return int(self.task.settings.max_new_tokens)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sequence in training."""
+        return longest(self.task)
+
+    def draw_samples(self, role: Role, rows: Any, *, seed: int, samples: int) -> pd.DataFrame:
+        """``evaluation.draw_samples`` as this cell samples."""
+        from bakeoff.evaluation import draw_samples
+
+        limits = {"max_new_tokens": self.max_new_tokens, "batch": self.cell.evaluation.batch}
+        return draw_samples(self.roles, role, rows, self.tokenizer, seed=seed, samples=samples, **limits)
 
 
 def make(kind: Any, spec: PluginSpec) -> Any:
@@ -82,6 +95,11 @@ def _task_and_data(name: str, settings: str) -> tuple[Task, TaskData]:
         ) from error
 
 
+def longest(task: Task) -> int:
+    """Tokens of the longest sequence that a task allows."""
+    return int(task.settings.max_prompt_tokens + task.settings.max_new_tokens)
+
+
 def load(cell: CellSpec) -> Setup:
     """Load everything. The adapter's first weights depend on the cell's seed alone, not on its algorithm."""
     from bakeoff.roles import RoleModel
@@ -90,8 +108,7 @@ def load(cell: CellSpec) -> Setup:
     tokenizer = models.load_tokenizer(cell.model)
     rows = tokenise(data, tokenizer, task.settings)
     dtype = models.compute_dtype(cell.model)
-    longest = task.settings.max_prompt_tokens + task.settings.max_new_tokens
-    base = models.load_base(cell.model, longest=longest)
+    base = models.load_base(cell.model, longest=longest(task))
     policy = models.add_lora(base, cell.lora, seed=derive_seed(cell.seed, "lora"), dtype=dtype)
     return Setup(
         cell=cell,
@@ -131,7 +148,7 @@ def parity(setup: Setup) -> dict[str, Any]:
         return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def ids(rows: Any) -> str:
-        return sha([(row.row["id"], row.prompt_ids, dict(row.completions)) for row in rows])
+        return sha([(row.row["id"], row.prompt_ids, dict(row.completions), row.text_ids) for row in rows])
 
     return {
         "model_sha": models.fingerprint(cell.model),

@@ -7,9 +7,9 @@ or in ``TRANSPORT`` (it does not). A test fails when a new field is in neither.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Precision = Literal["fp32", "bf16", "int8", "nf4"]
 
@@ -34,6 +34,13 @@ class PluginSpec(Spec):
     label: str
     """What tables call it; unless said, the preset or else the name. Unique within its axis."""
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class AlgorithmSpec(PluginSpec):
+    """An algorithm's entry in a matrix file: a plugin, and what of ``preparation`` is another for this row."""
+
+    preparation: dict[str, Any] = Field(default_factory=dict)
+    """Keys as in the section ``preparation``, and over it: {reward_model: {comparisons: 100}}."""
 
 
 class ModelSpec(Spec):
@@ -106,6 +113,43 @@ class EvaluationSpec(Spec):
     """Sequences sampled or scored at once; changes speed and memory, not what is measured."""
 
 
+RewardLoss = Literal[
+    "bradley-terry", "bradley-terry-margin", "hinge", "label-smoothed", "noise-corrected", "soft",
+    "plackett-luce", "pointwise",
+]  # fmt: skip
+
+
+class RewardModelSettings(Spec):
+    """How a reward model learns from completions that were ranked: as a stage, or as a row of a matrix."""
+
+    loss: RewardLoss = "bradley-terry"
+    """On the pairs of each prompt; "plackett-luce" on its whole ranking, "pointwise" on each score."""
+    margin: float = Field(default=1.0, ge=0)
+    """"hinge": how far apart, in raw reward, a pair has to be. "bradley-terry-margin": the same a unit of score."""
+    noise: float = Field(default=0.1, ge=0, lt=0.5)
+    """Rate of flipped labels that "label-smoothed" and "noise-corrected" assume (cDPO, rDPO: 0.1)."""
+    score_scale: float = Field(default=1.0, gt=0)
+    """"soft": the target is sigmoid(score_scale x gap of the scores). Larger is nearer to hard labels."""
+    centring: float = Field(default=0.0, ge=0)
+    """Weight of the pull of a prompt's mean reward to 0, with every loss (arXiv:2312.09244: 0.01)."""
+    learning_rate: float = Field(default=5e-4, gt=0)
+    """Peak, for adapter and head; decays linearly. LoRA: 1e-4 to 1e-3."""
+    batch: int = Field(default=16, ge=1)
+    """Prompts an optimizer step, each with all its completions."""
+    comparisons: int | None = Field(default=None, ge=1)
+    """Prompts whose ranked completions are trained on; all there are, unless said. With two samples, pairs."""
+    label_noise: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of these prompts, drawn by a fixed seed, whose ranking is turned round: a pair with its label flipped.
+    For studies of noise; held-out pairs stay as they are."""
+
+
+class RewardModelSpec(RewardModelSettings):
+    """The reward model of a stage, which no budget limits."""
+
+    steps: int = Field(default=60, ge=1)
+    """Optimizer steps."""
+
+
 class PreparationSpec(Spec):
     """Stages that derive what a task lacks, once for all cells that share them."""
 
@@ -117,11 +161,31 @@ class PreparationSpec(Spec):
     """Demonstrations are the best completion of a prompt if its reward is at least this."""
     min_gap: float = Field(default=0.0, ge=0)
     """Pairs are the best and the worst if their rewards differ by more than this."""
-    reward_model_steps: int = Field(default=60, ge=1)
-    """Optimizer steps of the reward model, where preferences are all that a task has."""
-    reward_model_batch: int = Field(default=16, ge=1)
-    """Pairs a step."""
-    reward_model_learning_rate: float = Field(default=5e-4, gt=0)
+    reward: Literal["task", "model"] = "task"
+    """What algorithms that consume a reward optimise: the task's own, and a reward model where it has none; or
+    a reward model even so, for a proxy of the gold reward that can be over-optimised."""
+    reward_model: RewardModelSpec = RewardModelSpec()
+
+
+class ScheduleSpec(Spec):
+    """The learning rate along the budget, the same for every algorithm and warm-start stage.
+
+    Shares are of the budget spent, so each run's schedule ends where its budget does, whatever a step costs.
+    """
+
+    shape: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    """After the warm-up: to 0 in a line; to 0 in half a cosine (arXiv:1608.03983, Eq. 5, one cycle); no decay; or
+    "warm-up, stable, decay" (arXiv:2404.06395, §4), whose decay is a line to 0 here."""
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the budget over which the rate first rises from 0 in a line."""
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """Share of the budget at its end over which "wsd" decays; 0.1 to 0.2 (arXiv:2405.18392)."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ScheduleSpec:
+        if self.shape == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError("warmup and decay are shares of one budget: together they must not exceed 1")
+        return self
 
 
 class AnalysisSpec(Spec):
@@ -138,10 +202,16 @@ class AnalysisSpec(Spec):
 
 
 class WarmStartSpec(Spec):
-    """Train the adapter by another algorithm first; it is then every algorithm's start and reference."""
+    """A stage that trains the adapter before the algorithm; the last one's result is start and reference of all."""
 
     algorithm: PluginSpec
     budget: BudgetSpec
+
+
+WarmStart = Annotated[
+    tuple[WarmStartSpec, ...], BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
+]
+"""Stages in order, each trained from the one before; one alone may stand without a list."""
 
 
 class CellSpec(Spec):
@@ -157,7 +227,8 @@ class CellSpec(Spec):
     judge: PluginSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()
-    warm_start: WarmStartSpec | None = None
+    schedule: ScheduleSpec = ScheduleSpec()
+    warm_start: WarmStart = ()
     timeout_s: float | None = None
     """Wall-clock limit of the whole cell, set-up and evaluation included; then it is killed."""
     checkpoint_s: float = 60.0
@@ -167,7 +238,7 @@ class CellSpec(Spec):
 IDENTITY = frozenset(
     {
         "model", "task", "budget", "algorithm", "seed", "lora",
-        "evaluators", "judge", "evaluation", "preparation", "warm_start",
+        "evaluators", "judge", "evaluation", "preparation", "schedule", "warm_start",
     }
 )  # fmt: skip
 TRANSPORT = frozenset({"timeout_s", "checkpoint_s"})
@@ -183,7 +254,7 @@ class MatrixSpec(Spec):
     models: tuple[ModelSpec, ...]
     tasks: tuple[PluginSpec, ...]
     budgets: tuple[BudgetSpec, ...]
-    algorithms: tuple[PluginSpec, ...]
+    algorithms: tuple[AlgorithmSpec, ...]
     seeds: tuple[int, ...]
     include: tuple[dict[str, Any], ...] = ()
     """When given, a cell must match one: ``{task: sentiment, algorithm: [sft, dpo]}``, by label."""
@@ -195,6 +266,7 @@ class MatrixSpec(Spec):
     lora: LoraSpec = LoraSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()
-    warm_start: WarmStartSpec | None = None
+    schedule: ScheduleSpec = ScheduleSpec()
+    warm_start: WarmStart = ()
     timeout_s: float | None = None
     checkpoint_s: float = 60.0

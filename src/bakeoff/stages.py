@@ -6,30 +6,28 @@ two workers from computing it twice. Each stage has a ledger: a report charges i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bakeoff
-from bakeoff import models, registry
+from bakeoff import rankings
 from bakeoff.budget import Meter
 from bakeoff.errors import Incompatible
+from bakeoff.rows import pieces
 from bakeoff.seeds import derive_seed
 from bakeoff.setup import Setup
+from bakeoff.stageids import StageKey, StageKeys, has_reward_model
 
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from bakeoff.rankings import Rankings
     from bakeoff.reward_model import RewardModel
+    from bakeoff.rows import Tokenised
     from bakeoff.store import Store
-
-VERSION = 1
-"""Raise it when a stage computes something else from the same inputs."""
 
 Progress = Callable[[str, float, str], None]
 
@@ -52,21 +50,19 @@ class Stages:
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
         self.reference_id: str | None = None
-        self._warm_start_id: str | None = None
         self._reward_model_id: str | None = None
+        self._annotator = setup.gold or setup.train_reward
+        self.keys = StageKeys(setup.cell, setup.roles.device.type)
 
     # --------------------------------------------------------------------------------- the mechanism
 
-    def _stage(self, kind: str, inputs: dict[str, Any], build: Callable[[Path, Meter], None]) -> Path:
+    def _stage(self, key: StageKey, build: Callable[[Path, Meter], None]) -> Path:
         """The folder of a stage; computed under a lock and a meter of its own where it is not there yet."""
-        versions = {"version": VERSION, "bakeoff": bakeoff.__version__}
-        text = json.dumps({"kind": kind, **versions, **inputs}, sort_keys=True, default=str)
-        stage_id = f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-        folder = self.store.stage(stage_id)
-        with self.store.lock("stage", stage_id):
+        folder = self.store.stage(key.id)
+        with self.store.lock("stage", key.id):
             if not folder.exists():
-                self.progress("stages", 0.0, kind.replace("-", " "))
-                partial = self.store.partial_stage(stage_id)
+                self.progress("stages", 0.0, key.label)
+                partial = self.store.partial_stage(key.id)
                 partial.mkdir(parents=True, exist_ok=True)
                 meter = Meter({"seconds": math.inf})
                 detach = meter.attach(self.setup.roles)
@@ -77,40 +73,25 @@ class Stages:
                     meter.stop()
                     detach()
                 ledger = {**meter.spent(), "roles": {name: asdict(role) for name, role in meter.roles.items()}}
-                model = {name: getattr(self.setup.cell, name).model_dump(mode="json") for name in ("model", "lora")}
-                record = {"id": stage_id, "kind": kind, "inputs": json.loads(text), "ledger": ledger, **model}
+                spec = {name: getattr(self.setup.cell, name).model_dump(mode="json") for name in ("model", "lora")}
+                record = {"id": key.id, "kind": key.kind, "label": key.label, "inputs": key.record, "ledger": ledger}
+                record |= spec
                 self.store.write_json(partial / "stage.json", record)
                 self.store.commit(partial)
-        record = self.store.read_json(folder / "stage.json")
-        self.shared.append({"stage": stage_id, "kind": kind, **record["ledger"]})
+        ledger = self.store.read_json(folder / "stage.json")["ledger"]
+        self.shared.append({"stage": key.id, "kind": key.kind, "label": key.label, **ledger})
         return folder
-
-    def _start(self) -> dict[str, Any]:
-        """What determines the policy's starting point and the rows, for a stage's id."""
-        cell, data = self.setup.cell, self.setup.data
-        task = registry.load("task", cell.task.name)
-        return {
-            "model": models.fingerprint(cell.model),
-            "precision": cell.model.precision,
-            "device": self.setup.roles.device.type,
-            # Files count by what is in them, which the data's fingerprint says, and not by where they lie.
-            "task": [cell.task.name, registry.source_hash(task), _without_paths(self.setup.task.settings)],
-            "data": data.fingerprint,
-            "warm_start": self._warm_start_id,
-        }
 
     # ------------------------------------------------------------------------------------ warm start
 
-    def warm_start(self, train: Callable[[Path, Meter], None]) -> None:
-        """Train the adapter by the warm start's algorithm, or load it; a frozen copy becomes the reference.
+    def warm_start(self, number: int, train: Callable[[Path, Meter], None]) -> None:
+        """Train the adapter by stage ``number`` of the warm start, or load it; a frozen copy becomes the reference.
 
         ``train`` trains the policy of this cell's setup within the given meter.
         """
         from safetensors.torch import load_file, save_file
 
-        cell, roles = self.setup.cell, self.setup.roles
-        if cell.warm_start is None:
-            return
+        roles = self.setup.roles
 
         def tensors() -> dict[str, Any]:
             return {str(index): p.data for index, p in enumerate(roles.parameters("policy"))}
@@ -119,20 +100,8 @@ class Stages:
             train(folder, meter)
             save_file({key: value.contiguous() for key, value in tensors().items()}, folder / "policy.safetensors")
 
-        algorithm = registry.load("algorithm", cell.warm_start.algorithm.name)
-        inputs = {
-            **self._start(),
-            "lora": cell.lora.model_dump(),
-            "algorithm": [
-                cell.warm_start.algorithm.model_dump(exclude={"label", "preset"}),
-                registry.source_hash(algorithm),
-            ],
-            "budget": cell.warm_start.budget.limits(),
-            "preparation": cell.preparation.model_dump(),
-            "seed": cell.seed,
-        }
-        folder = self._stage("warm-start", inputs, build)
-        self._warm_start_id = folder.name
+        folder = self._stage(self.keys.warm_start(number), build)
+        self.keys.warm_start_id = folder.name
         for key, value in load_file(folder / "policy.safetensors").items():
             tensors()[key].copy_(value)
         roles.add("reference", copy_of="policy")
@@ -144,36 +113,26 @@ class Stages:
 
         Ranked by the gold reward where the task has one, since they stand for what an annotator would choose.
         """
+        spec = self.setup.cell.preparation
+        return self._ranked_samples(self.keys.samples(), self.setup.rows.train[: spec.prompts])
+
+    def _ranked_samples(self, key: StageKey, rows: Sequence[Tokenised]) -> pd.DataFrame:
         import pandas as pd
 
-        from bakeoff.evaluation import draw_samples
-
-        setup, spec = self.setup, self.setup.cell.preparation
-        score = setup.gold or setup.train_reward
+        setup, spec, score = self.setup, self.setup.cell.preparation, self._annotator
         if score is None:
             raise Incompatible(
                 "the task has neither a reward to rank samples by nor the rows themselves.",
                 fix="Give the task a reward, or rows of the kind that the algorithm consumes.",
             )
-        rows = setup.rows.train[: spec.prompts]
 
         def build(folder: Path, meter: Meter) -> None:
-            frame = draw_samples(
-                setup.roles,
-                "policy",
-                rows,
-                setup.tokenizer,
-                seed=derive_seed("samples"),
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=setup.cell.evaluation.batch,
-            )
+            frame = setup.draw_samples("policy", rows, seed=derive_seed(key.kind), samples=spec.samples)
             by_id = {row.row["id"]: row.row for row in rows}
             scored = score([by_id[name] for name in frame["prompt_id"]], frame["completion"].tolist())
             self.store.write_frame(folder / "samples.parquet", frame.assign(reward=scored))
 
-        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples}
-        return pd.read_parquet(self._stage("samples", inputs, build) / "samples.parquet")
+        return pd.read_parquet(self._stage(key, build) / "samples.parquet")
 
     @property
     def _ranked_by(self) -> str:
@@ -192,6 +151,12 @@ class Stages:
                 for row in self.setup.rows.train
             ]
         )
+
+    def text(self) -> datasets.Dataset:
+        """The task's texts, cut to the longest sequence in training."""
+        from datasets import Dataset
+
+        return Dataset.from_list(pieces(self.setup.rows.train, self.setup.max_tokens))
 
     def demonstrations(self) -> datasets.Dataset:
         """The task's completions; its chosen ones; or the best sample of each prompt."""
@@ -235,91 +200,105 @@ class Stages:
         from datasets import Dataset
 
         decode = self.setup.tokenizer.decode
-        rows = [
-            (row.row["id"], row.prompt_ids, list(row.completions["chosen"]), list(row.completions["rejected"]))
-            for row in self.setup.rows.train
-            if "chosen" in row.completions
-        ]
-        if not rows:
-            spec = self.setup.cell.preparation
-            for name, group in self.samples().groupby("prompt_id", sort=False):
-                best, worst = group.iloc[group["reward"].argmax()], group.iloc[group["reward"].argmin()]
-                if best["reward"] - worst["reward"] > spec.min_gap:
-                    lists = (best["prompt_ids"], best["completion_ids"], worst["completion_ids"])
-                    prompt, chosen, rejected = ([int(i) for i in ids] for ids in lists)
-                    rows.append((str(name), prompt, chosen, rejected))
-            self.derived["preferences"] = (
-                f"the best and the worst by {self._ranked_by} of {spec.samples} samples of the start, {len(rows)} pairs"
-            )
+        ranked = self._ranked("preferences", "the best and the worst by {by} of {samples} samples of the start")
+        rows = []
+        for row in ranked:
+            prompt, scores = row["prompt_ids"], row["scores"]
+            chosen, rejected = (row["completion_ids"][scores.index(pick(scores))] for pick in (max, min))
+            text = {"prompt": decode(prompt), "chosen": decode(chosen), "rejected": decode(rejected)}
+            ids = {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+            rows.append({"id": row["id"], **text, **ids})
+        return Dataset.from_list(rows)
+
+    def rankings(self) -> datasets.Dataset:
+        """The task's pairs; or all samples of each prompt, with the rewards that rank them."""
+        from datasets import Dataset
+
+        return Dataset.from_list(list(self._ranked("rankings", "{samples} samples of the start by {by}")))
+
+    def _ranked(self, name: str, how: str) -> Rankings:
+        """The task's own pairs, or samples of the start that are not all alike; ``how`` is told of ``name`` then."""
+        if own := rankings.of_pairs(self.setup.rows.train):
+            return own
+        spec = self.setup.cell.preparation
+        rows = rankings.of_samples(self.samples(), min_gap=spec.min_gap)
         if not rows:
             raise Incompatible(
                 "all samples of the start have equal rewards: no pair can be made of them.",
                 fix="Raise preparation.samples or preparation.prompts, or warm-start the policy.",
             )
-        return Dataset.from_list(
-            [
-                {
-                    "id": name,
-                    "prompt": decode(prompt),
-                    "chosen": decode(chosen),
-                    "rejected": decode(rejected),
-                    "prompt_ids": prompt,
-                    "chosen_ids": chosen,
-                    "rejected_ids": rejected,
-                }
-                for name, prompt, chosen, rejected in rows
-            ]
-        )
+        told = how.format(samples=spec.samples, by=self._ranked_by)
+        self.derived[name] = f"{told}, {len(rows)} {'pairs' if name == 'preferences' else 'prompts'}"
+        return rows
 
-    def reward_model(self) -> None:
-        """Where the task has no reward but pairs: train a reward model, or load it, as the training reward."""
+    def held_out_rankings(self) -> Rankings:
+        """The same of the held-out prompts: what reward models are measured on. Empty where the task has neither.
+
+        Ask for it before training: samples are the start's.
+        """
+        rows = self.setup.evaluation_rows
+        own = rankings.of_pairs(rows)
+        if own or self._annotator is None:
+            return own
+        samples = self._ranked_samples(self.keys.held_out_samples(), rows)
+        self.shared.pop()  # measuring is nobody's training cost
+        return rankings.of_samples(samples)
+
+    def new_reward_model(self) -> RewardModel:
+        """The cell's reward model, as yet untrained."""
         from bakeoff.reward_model import RewardModel
 
+        setup = self.setup
+        self.reward_model_role = RewardModel(setup.roles, setup.tokenizer, max_new_tokens=setup.max_new_tokens)
+        return self.reward_model_role
+
+    def reward_model(self) -> None:
+        """Train a reward model or load it as the training reward, where one is asked for or the task has none.
+
+        It is made before a warm start and knows nothing of it, so that all seeds share it.
+        """
+        from bakeoff.reward_model import CHECKED
+
         setup, spec = self.setup, self.setup.cell.preparation
-        if setup.train_reward is not None or "preferences" not in setup.data.provides:
+        if not has_reward_model(setup.cell):
             return
-        model = RewardModel(setup.roles, setup.tokenizer, max_new_tokens=setup.max_new_tokens)
+        model = self.new_reward_model()
+        learned_from = self._ranked("rankings", "{samples} samples of the start by {by}")
 
         def build(folder: Path, meter: Meter) -> None:
-            model.fit(setup.rows.train, setup.rows.test, spec, seed=derive_seed("reward model"))
+            steps = spec.reward_model.steps
+            seed = derive_seed("reward model")
+            model.fit(
+                learned_from, spec.reward_model, steps=range(steps), decay=lambda step: 1 - step / steps, seed=seed
+            )
+            if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:
+                right = model.pairs(held_out)["logit"] > 0
+                model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
 
-        knobs = spec.model_dump(include={"reward_model_steps", "reward_model_batch", "reward_model_learning_rate"})
-        inputs = {**self._start(), "warm_start": None, "lora": setup.cell.lora.model_dump(), **knobs}
-        folder = self._stage("reward-model", inputs, build)
+        folder = self._stage(self.keys.reward_model(), build)
         model.restore(folder)
         self._reward_model_id = folder.name
-        self.reward_model_role = model
         setup.train_reward = model.score
-        accuracy = model.facts.get("pair_accuracy")
-        held_out = (
-            "" if accuracy is None else f", accuracy {accuracy:.3f} on {model.facts['test_pairs']} held-out pairs"
-        )
-        self.derived["reward"] = f"Bradley-Terry reward model of {model.facts['train_pairs']} pairs{held_out}"
+        facts, noise = model.facts, spec.reward_model.label_noise
+        told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"
+        told += f", {noise:.0%} of them turned round" if noise else ""
+        if "pair_accuracy" in facts:
+            told += f", accuracy {facts['pair_accuracy']:.3f} on {facts['test_pairs']} held-out pairs"
+        self.derived["reward"] = told
 
     def reference_samples(self) -> pd.DataFrame:
         """Samples of the start on the evaluation prompts, with this seed's draws: what win rates are against."""
         import pandas as pd
 
-        from bakeoff.evaluation import draw_samples
-
-        setup, spec = self.setup, self.setup.cell.evaluation
+        setup = self.setup
 
         def build(folder: Path, meter: Meter) -> None:
-            frame = draw_samples(
-                setup.roles,
-                "reference",
-                setup.evaluation_rows,
-                setup.tokenizer,
-                seed=setup.cell.seed,
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=spec.batch,
-            )
+            seed, samples = setup.cell.seed, setup.cell.evaluation.samples
+            frame = setup.draw_samples("reference", setup.evaluation_rows, seed=seed, samples=samples)
             self.store.write_frame(folder / "samples.parquet", frame)
 
-        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": setup.cell.seed}
-        folder = self._stage("reference-samples", inputs, build)
+        folder = self._stage(self.keys.reference_samples(), build)
         self.reference_id = folder.name
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
@@ -329,8 +308,6 @@ class Stages:
 
         The same draws for every seed: the pool says what the start can do, not what a run did.
         """
-        from bakeoff.evaluation import draw_samples
-
         setup, spec = self.setup, self.setup.cell.evaluation
         scores = {"gold_reward": setup.gold, "train_reward": setup.train_reward}
         rewards = {name: score for name, score in scores.items() if score is not None}
@@ -339,33 +316,14 @@ class Stages:
 
         def build(folder: Path, meter: Meter) -> None:
             rows = setup.evaluation_rows
-            frame = draw_samples(
-                setup.roles,
-                "reference",
-                rows,
-                setup.tokenizer,
-                seed=derive_seed("reference pool"),
-                samples=spec.reference_samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=spec.batch,
-            )
+            seed, samples = derive_seed("reference pool"), spec.reference_samples
+            frame = setup.draw_samples("reference", rows, seed=seed, samples=samples)
             by_id = {row.row["id"]: row.row for row in rows}
             scored = [by_id[name] for name in frame["prompt_id"]]
             columns = {name: score(scored, frame["completion"].tolist()) for name, score in rewards.items()}
             kept = frame[["prompt_id", "sample", "completion", "n_tokens"]].assign(**columns)
             self.store.write_frame(folder / "samples.parquet", kept)
 
-        inputs = {
-            **self._start(),
-            "prompts": spec.prompts,
-            "samples": spec.reference_samples,
-            "rewards": sorted(rewards),
-            "reward_model": self._reward_model_id,
-        }
-        folder = self._stage("reference-pool", inputs, build)
+        folder = self._stage(self.keys.reference_pool(sorted(rewards), self._reward_model_id), build)
         self.shared.pop()  # measuring is nobody's training cost
         return folder.name
-
-
-def _without_paths(settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in settings.model_dump().items() if not isinstance(value, Path)}

@@ -52,7 +52,8 @@ class StoredCell:
 
     @property
     def has_samples(self) -> bool:
-        return (self.store.cell(self.id) / "samples.parquet").is_file()
+        """Whether it drew any: an encoder or a reward model writes no text."""
+        return (self.store.cell(self.id) / "samples.parquet").is_file() and self.record.get("is_sampled", True)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import models, registry
-from bakeoff.contracts import Algorithm, TrainContext
+from bakeoff.contracts import SAMPLED, Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.overlap import overlap
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
 from bakeoff.spec import CellSpec, PluginSpec
+from bakeoff.stageids import planned_stages
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bakeoff.budget import Meter
+    from bakeoff.rankings import Rankings
     from bakeoff.rows import Tokenised
     from bakeoff.stages import Progress, Stages
     from bakeoff.store import Store
 
-__all__ = ["PRELOAD", "Estimate", "estimate", "fingerprints", "incompatible", "run_cell"]
+__all__ = ["PRELOAD", "Estimate", "estimate", "fingerprints", "incompatible", "planned_stages", "run_cell"]
 
 PRELOAD = (
     "torch",
@@ -58,13 +61,13 @@ def fingerprints(cell: CellSpec) -> dict[str, str]:
 
 def run_cell(cell: CellSpec, cell_id: str, store: Store, progress: Progress) -> None:
     """Run the cell and write its files into ``store.partial(cell_id)``; raises when it fails."""
-    _quiet()
+    quiet()
     progress("load", 0.0, "")
     setup = load(cell)
-    _Run(cell, cell_id, setup, store, progress).run()
+    CellRun(cell, cell_id, setup, store, progress).run()
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Libraries' notices that no reader of a log can act on."""
     import logging
     import warnings
@@ -78,7 +81,7 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
 
 
-class _Run:
+class CellRun:
     """The state of one cell while it runs."""
 
     def __init__(self, cell: CellSpec, cell_id: str, setup: Setup, store: Store, progress: Progress) -> None:
@@ -94,16 +97,23 @@ class _Run:
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
         self.reference: pd.DataFrame
-        self.reference_pool: str | None
+        self.reference_pool: str | None = None
+        self.held_out: Rankings = ()
 
     def run(self) -> None:
         """All phases."""
+        from bakeoff.evaluation import no_samples
+
         self.progress("stages", 0.0, "")
+        self.meter.trained = self.algorithm.role
         self.stages.reward_model()
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
-        self.reference = self.stages.reference_samples()
-        self.reference_pool = self.stages.reference_pool()
+        self.reference = self.stages.reference_samples() if self.algorithm.is_sampled() else no_samples()
+        if self.algorithm.is_sampled():
+            self.reference_pool = self.stages.reference_pool()
+        if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
+            self.held_out = self.stages.held_out_rankings()
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
@@ -124,11 +134,16 @@ class _Run:
             prompts=self.stages.prompts() if "prompts" in needs else nothing,
             demonstrations=self.stages.demonstrations() if "demonstrations" in needs else nothing,
             preferences=self.stages.preferences() if "preferences" in needs else nothing,
+            rankings=self.stages.rankings() if "rankings" in needs else nothing,
             reward=self._reward if "reward" in needs else nothing,
+            reward_model=self.stages.new_reward_model() if algorithm.role == "reward" else nothing,
+            text=self.stages.text() if "text" in needs else nothing,
+            schedule=self.cell.schedule,
             meter=meter,
             seed=seed,
             folder=folder,
             max_new_tokens=setup.max_new_tokens,
+            max_tokens=setup.max_tokens,
         )
 
     def _reward(self, prompts: Any, completions: list[str], **columns: Any) -> list[float]:
@@ -147,30 +162,33 @@ class _Run:
         return self._by_id
 
     def _warm_start(self) -> None:
-        """Train the policy by the warm start's algorithm within its own budget, or load what was trained."""
+        """The warm start's stages in order, each trained within a budget of its own, or loaded."""
         from bakeoff.budget import meter_for
+
+        for number, stage in enumerate(self.cell.warm_start):
+            algorithm: Algorithm = make("algorithm", stage.algorithm)
+            # Its data are stages of their own, with their own ledgers: made before its meter runs.
+            context = self._context(algorithm, meter_for(stage.budget), self.folder, self.cell.seed)
+            self.stages.warm_start(number, functools.partial(self._train_stage, algorithm, context))
+
+    def _train_stage(self, algorithm: Algorithm, context: TrainContext, folder: Path, meter: Meter) -> None:
+        """Train one stage of the warm start, counted by the stage's ``meter``."""
+        import torch
+
         from bakeoff.callbacks import CellCallback
 
-        if self.cell.warm_start is None:
-            return
-        algorithm: Algorithm = make("algorithm", self.cell.warm_start.algorithm)
-        # Its data are stages of their own, with their own ledgers: made before its meter runs.
-        context = self._context(algorithm, meter_for(self.cell.warm_start.budget), self.folder, self.cell.seed)
-
-        def train(folder: Path, meter: Meter) -> None:
-            meter.limits = context.meter.limits
-            context.meter, context.folder = meter, folder / "checkpoints"
-            context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
-            context.callbacks = [
-                CellCallback(
-                    context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict
-                )
-            ]
-            with _blaming("the warm start"):
-                algorithm.train(context)
-            self.setup.roles.tidy()
-
-        self.stages.warm_start(train)
+        meter.limits = context.meter.limits
+        context.meter, context.folder = meter, folder / "checkpoints"
+        context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
+        context.callbacks = [
+            CellCallback(context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict)
+        ]
+        torch.manual_seed(context.seed)
+        with _blaming("the warm start"):
+            algorithm.train(context)
+        self.setup.roles.tidy()
+        if self.setup.roles.has("value"):  # a cell that loads the stage has none
+            self.setup.roles.remove("value")
 
     def _train(self, context: TrainContext) -> None:
         import torch
@@ -228,26 +246,27 @@ class _Run:
         """Sample, score, evaluate, and keep the results beside the ledger's state."""
         import torch
 
-        from bakeoff.evaluation import add_logps, draw_samples, evaluate
+        from bakeoff.evaluation import evaluate, no_samples
+        from bakeoff.modelview import ModelView
 
         setup, spec = self.setup, self.cell.evaluation
         rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
+        model = ModelView(
+            setup.roles,
+            setup.tokenizer,
+            bidirectional=self.algorithm.bidirectional,
+            max_tokens=setup.max_tokens,
+            batch=spec.batch,
+        )
         training = setup.roles.model.training
         with torch.no_grad():
-            samples = draw_samples(
-                setup.roles,
-                "policy",
-                rows,
-                setup.tokenizer,
-                seed=self.cell.seed,
-                samples=spec.samples,
-                max_new_tokens=setup.max_new_tokens,
-                batch=spec.batch,
-            )
-            if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
-                samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+            samples = self._sample(rows) if self.algorithm.is_sampled() else no_samples()
+            pairs = self._pairs(rows, fraction)
+            has = SAMPLED if self.algorithm.is_sampled() else frozenset()
+            has |= {"model"} if self.algorithm.role == "policy" else set()
+            has |= {"pairs"} if pairs is not None else set()
             scores, stored = evaluate(
-                self.evaluators,
+                [evaluator for evaluator in self.evaluators if evaluator.needs <= has],
                 rows,
                 samples,
                 self.reference,
@@ -255,12 +274,32 @@ class _Run:
                 train_reward=setup.train_reward,
                 gold=setup.gold,
                 judge=self.judge,
+                model=model,
                 fraction=fraction,
+                pairs=pairs,
             )
         setup.roles.model.train(training)
         self.probes.append({"fraction": fraction, **self.meter.spent()})
         for name, frame in (("scores", scores), ("samples", stored)):
             self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
+
+    def _pairs(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame | None:
+        """The reward model's rewards on held-out pairs; one that only serves a policy does not change on the way."""
+        model, known = self.stages.reward_model_role, {row.row["id"] for row in rows}
+        held_out = [ranking for ranking in self.held_out if ranking["id"] in known]
+        if model is None or not held_out or (fraction < 1.0 and self.algorithm.role == "policy"):
+            return None
+        return model.pairs(held_out)
+
+    def _sample(self, rows: Sequence[Tokenised]) -> pd.DataFrame:
+        """Samples of the policy, with log-probabilities where an evaluator needs them."""
+        from bakeoff.evaluation import add_logps
+
+        setup, spec = self.setup, self.cell.evaluation
+        samples = setup.draw_samples("policy", rows, seed=self.cell.seed, samples=spec.samples)
+        if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
+            samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
+        return samples
 
     # ---------------------------------------------------------------------------------------- writing
 
@@ -285,6 +324,7 @@ class _Run:
             "paper": variant.paper,
             "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
+            "is_sampled": self.algorithm.is_sampled(),
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
@@ -332,15 +372,17 @@ class _Run:
             "overshoot": self.meter.overshoot(),
             "peak_bytes": _peak_bytes(),
             "trainable": {
-                "policy": sum(p.numel() for p in roles.parameters("policy")),
+                "policy": sum(p.numel() for p in roles.parameters(self.algorithm.role)),
                 "auxiliary": sum(p.numel() for p in auxiliary),
             },
             "shared": self.stages.shared,
             "probes": self.probes,
         }
         self.store.write_json(self.folder / "ledger.json", ledger)
-        if self.algorithm.trains:
+        if self.algorithm.trains and self.algorithm.role == "policy":
             roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
+        elif self.stages.reward_model_role and self.algorithm.trains:
+            self.stages.reward_model_role.save(self.folder / "adapter")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bakeoff import registry
-from bakeoff.rollout import sample, uniforms
+from bakeoff.on_policy_trainer import OnPolicyTrainer
+from bakeoff.rollout import Completions, sample, uniforms
 
 
 @pytest.fixture
@@ -25,5 +26,45 @@ def learn(make_roles, make_context):
             ids = sample(context.roles, prompts, draws, eos=[0], pad=0).ids
         texts = context.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return sum(context.reward(prompts, texts)) / len(texts)
+
+    return run
+
+
+@pytest.fixture
+def trl_and_ours(make_roles, make_context, monkeypatch):
+    """``trl_and_ours("trl-grpo", "grpo", {settings})``: the policy's gradients of one step of TRL's trainer, and of
+    ours on the completions that TRL's sampled, with the same weights and rewards."""
+
+    def run(theirs_name, ours_name, settings):
+        settings = {"learning_rate": 1e-4, **settings}
+        seen, theirs = {}, []
+
+        def reward(prompts, completions, completion_ids, **columns):
+            scores = [len(ids) + 0.1 * ids[0] for ids in completion_ids]
+            seen.update(prompts=list(prompts), ids=[list(ids) for ids in completion_ids])
+            return scores
+
+        def keep_gradients(args, state, control, **kwargs):
+            theirs.extend(p.grad.clone() for p in context.roles.parameters("policy"))
+
+        context = make_context(make_roles(noise=0.05), reward=reward)
+        context.callbacks[0].on_pre_optimizer_step = keep_gradients
+        plugin = registry.load("algorithm", theirs_name)
+        plugin(plugin.Settings(**settings)).train(context)
+
+        context = make_context(make_roles(noise=0.05), reward=reward)
+        context.roles.add("reference", copy_of="policy")
+        plugin = registry.load("algorithm", ours_name)
+        trainer = OnPolicyTrainer(plugin(plugin.Settings(**settings)), context)
+        encode, group = context.tokenizer, settings["group"]
+        trainer.next_prompts = lambda: [
+            {"id": "0", "prompt": prompt, "prompt_ids": encode(prompt)["input_ids"]}
+            for prompt in seen["prompts"][::group]
+        ]
+        sampled = Completions(seen["ids"], [ids[-1] == 0 for ids in seen["ids"]])
+        monkeypatch.setattr("bakeoff.on_policy_trainer.sample", lambda *args, **kwargs: sampled)
+        trainer.create_optimizer()
+        trainer.training_step(context.policy, None)
+        return theirs, [p.grad for p in context.roles.parameters("policy")]
 
     return run

@@ -105,8 +105,8 @@ def main() -> None:
     print(f"|---|---|{'---|' * len(METHODS)}")
     for (seed_sd, seeds), rates in found.items():
         print(f"| {seed_sd:g} | {seeds} | {' | '.join(f'{rate:.3f}' for rate in rates.values())} |")
-    lengths = length_coverage(options.replicates // 8, options.seed)
-    print(f"\nlength-controlled win rate, 5 seeds, refit: {lengths:.3f} of {options.replicates // 8}")
+    lengths = length_coverage(options.replicates // 10, options.seed)
+    print(f"\nlength-controlled win rate, 5 seeds, refit: {lengths:.3f} of {options.replicates // 10}")
     by_scenario = {f"seed sd {sd:g}": found[sd, 5]["two-way t (default)"] for sd in SEED_SDS}
     report = {"coverage": by_scenario, "seeds": 5, "prompts": PROMPTS, "replicates": options.replicates}
     print(json.dumps(report | {"length_controlled": lengths}))

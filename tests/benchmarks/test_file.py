@@ -250,3 +250,13 @@ def test_worked_solutions_earn_their_own_reward(public_data):
     )
     rows = File(settings).load().train
     assert File(settings).gold(rows, [row["completion"] for row in rows]) == [1.0] * len(rows)
+
+
+def test_a_folder_of_texts(tmp_path):
+    """Every file is a row with an opening and the rest, and all of it as text; some are held out."""
+    for number in range(30):
+        (tmp_path / f"{number:02}.txt").write_text(f"One two three four {number} five six seven eight nine ten.\n")
+    data = File(FileSettings(train=tmp_path)).load()
+    assert data.provides == {"text", "prompts", "demonstrations"}
+    assert len(data.train) + len(data.test) == 30
+    assert data.train[0]["text"].startswith(data.train[0]["prompt"])

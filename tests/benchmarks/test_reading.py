@@ -102,7 +102,7 @@ def test_parquet(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", b"x", "'.txt' names no format"),
+        ("a.pdf", b"x", "'.pdf' names no format"),
         ("a.parquet", b"x", "not a Parquet file"),
         ("a.csv", b"prompt\na\n\xff", "a.csv:3: not UTF-8"),
         ("a.json", b'[\n"\xff"]', "a.json:2: not UTF-8"),
@@ -115,11 +115,11 @@ def test_unreadable_files(tmp_path, name, content, message):
 
 
 def test_missing_file(tmp_path):
-    """A path that leads nowhere is named; so is a folder."""
+    """A path that leads nowhere is named; so is an empty folder."""
     with pytest.raises(DataError, match="no such file"):
         read_table(tmp_path / "a.jsonl")
     (tmp_path / "b.jsonl").mkdir()
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no file below it"):
         read_table(tmp_path / "b.jsonl")
 
 
@@ -134,3 +134,43 @@ def test_hub_dataset_in_a_local_folder(tmp_path, monkeypatch):
     assert table.rows == [(1, {"prompt": "a"}), (2, {"prompt": "b"})]
     with pytest.raises(DataError, match="split tset"):
         read_hub(str(tmp_path / "set"), None, "tset", None)
+
+
+def test_a_text_file_is_split_at_its_blank_lines(tmp_path):
+    """Each text with the line that it begins on; its own line breaks stay."""
+    path = write(tmp_path / "a.txt", b"\xef\xbb\xbfone\r\ntwo\r\n\r\n \r\nthree\n")
+    assert read_table(path).rows == [(1, {"text": "one\ntwo"}), (5, {"text": "three"})]
+
+
+def test_a_folder_is_read_as_one_table(tmp_path):
+    """By the files' names, below it too; a .txt file is one text, blank lines and all; other endings are not read."""
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "b.txt", "last\n\ntext")
+    write(tmp_path / "a.jsonl", '{"text": "first"}\n{"text": "second"}\n')
+    write(tmp_path / "sub" / "c.txt", "below")
+    write(tmp_path / "LICENSE", "none of it")
+    table = read_table(tmp_path)
+    assert table.name == str(tmp_path)
+    assert table.rows == [
+        (number, {"text": text}) for number, text in enumerate(["first", "second", "last\n\ntext", "below"], start=1)
+    ]
+
+
+def test_a_bad_file_of_a_folder_is_named(tmp_path):
+    """The others are read."""
+    write(tmp_path / "a.txt", b"fine\n\xff")
+    write(tmp_path / "b.jsonl", '{"text": \n{"text": "kept"}')
+    table = read_table(tmp_path)
+    assert [values for _, values in table.rows] == [{"text": "kept"}]
+    assert [(bad.file, bad.line) for bad in table.bad_rows] == [
+        (str(tmp_path / "a.txt"), 1),
+        (str(tmp_path / "b.jsonl"), 1),
+    ]
+    assert table.bad_rows[0].reason == "line 2: not UTF-8"
+
+
+def test_a_folder_without_a_readable_file_is_an_error(tmp_path):
+    """The message says which endings count."""
+    write(tmp_path / "a.pdf", "x")
+    with pytest.raises(DataError, match=r"no file below it has one of the endings .*\.txt"):
+        read_table(tmp_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Task, TaskData
 from bakeoff.errors import Incompatible, PluginFailure
+from bakeoff.stageids import StageKey
 
 PRELOAD = ("json", "no_such_module")
 
@@ -67,6 +68,11 @@ def incompatible(cell):
 
 def estimate(cell):
     return Estimate(12.0, 2**30, "a guess")
+
+
+def planned_stages(cell):
+    own = StageKey("warm-start", {"do": cell.algorithm.settings["do"]}, "its own")
+    return [StageKey("samples", {"all": "alike"}, "samples of all"), own]
 
 
 def run_cell(cell, cell_id, store, progress):

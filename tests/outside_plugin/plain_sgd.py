@@ -21,10 +21,12 @@ class PlainSGD(Algorithm):
         import torch
 
         rows = context.demonstrations
-        weights = [weight for weight in context.policy.parameters() if weight.requires_grad]
+        weights = context.roles.parameters("policy")
         optimizer = torch.optim.SGD(weights, lr=self.settings.learning_rate)
         for step in context.steps():
-            row = rows[step % len(rows)]
+            if step % len(rows) == 0:
+                order = torch.randperm(len(rows)).tolist()  # torch is seeded with the cell's seed
+            row = rows[order[step % len(rows)]]
             inputs = {name: torch.tensor([row[name]], device=weights[0].device) for name in ("input_ids", "labels")}
             loss = context.policy(**inputs).loss
             if not math.isfinite(loss.item()):
@@ -34,4 +36,4 @@ class PlainSGD(Algorithm):
                 group["lr"] = self.settings.learning_rate * context.learning_rate_scale()
             optimizer.step()
             optimizer.zero_grad()
-            context.log({"train/loss": loss.item()})
+            context.log({"loss": loss.item()})

@@ -14,6 +14,8 @@ from bakeoff.reports.lock import LOCKED_OUT
 from bakeoff.reports.markdown import Markdown
 from bakeoff.reports.scored import samples_fingerprint
 
+from bakeoff.declaration import digest
+
 SECTION = ("SmolLM2-135M", "sentiment", "6tf")
 CANARY = ["model", "task", "budget", "canary", "prompt_id", "forward", "backward", "value"]
 
@@ -148,6 +150,14 @@ def hidden_run(run):
     return ["sent-ppo-3", "diverged"]
 
 
+def changed_plan(run):
+    """The margin was raised after the results were there."""
+    (declared,) = read(run.folder / "plan.json")["declarations"]
+    later = declared | {"margin": 0.5, "declared": "2026-11-24T12:00:00Z", "results": 15}
+    run.edit(run.folder / "plan.json", declarations=[declared, later | {"hash": digest(later)}])
+    return ["margin", "0.5", "15 cells"]
+
+
 def changed_matrix(run):
     """Two cells with another learning rate were run before."""
     plan = read(run.folder / "plan.json")
@@ -208,8 +218,8 @@ def stale_scores(run):
 
 
 PLANTED = (
-    hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, hidden_run, changed_matrix,
-    mixed_precision, mixed_setup, over_optimised, cut_off, stale_scores,
+    hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, hidden_run, changed_plan,
+    changed_matrix, mixed_precision, mixed_setup, over_optimised, cut_off, stale_scores,
 )  # fmt: skip
 
 
@@ -245,6 +255,9 @@ def test_flag_blocks_what_it_is_about(clean):
     assert blocking(section, "sft", "dpo", "win_rate@llm").kind == "hacked_judge"
     assert blocking(section, "sft", "dpo", "gold_reward") is None
     assert blocking(section, "sft", "grpo-lr3", "gold_reward").kind == "unequal_budget"
+    assert blocking(section, "base", "grpo-lr3", "gold_reward") is None  # it won over the base with less
+    reasons = {(pair.a, pair.b): pair.verdict.reason for pair in section.pairs}
+    assert "grpo-lr3 spent 67% of the budget" in reasons["grpo-lr3", "sft"]
 
 
 @pytest.mark.parametrize(
@@ -291,8 +304,8 @@ def test_failed_and_missing_seeds_are_told(run):
     run.edit(run.folder / "plan.json", cells=[cell for cell in plan["cells"] if cell["id"] != "sent-sft-1"])
     shutil.rmtree(run.path("sft", 1))
     texts = [flag.text for flag in flags(run.results())]
-    assert "1 of 3 seeds of ppo failed (seed 2 oom): its numbers are of the survivors." in texts
-    assert "sft was not run with seeds that other algorithms were run with: 1." in texts
+    assert "1 of 3 seeds of ppo failed (seed 2 oom): its means are of the others." in texts
+    assert "sft was not run with seeds that were declared or that others had: 1." in texts
 
 
 def test_lock_leaves_odd_cells_out_until_told_otherwise(clean):

@@ -27,8 +27,8 @@ def test_text_cannot_become_markup():
 
 
 def test_failed_cells_and_parity_are_in_the_text(run, tmp_path):
-    """The failure's reason is escaped and there; an unequal cell is announced above all numbers."""
+    """The failure's reason is escaped and there; a cell that is locked out is announced above all numbers."""
     run.edit(run.path("dpo", 1) / "cell.json", parity={"device": "cuda"})
     text = Markdown().render(run.results())
     assert "&lt;b&gt;of 8&lt;/b&gt;" in text
-    assert text.index("Not a fair comparison") < text.index("## Leaderboard")
+    assert text.index("dpo seed 1 is left out") < text.index("## Leaderboard")

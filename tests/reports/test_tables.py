@@ -1,7 +1,9 @@
 """Tables: what rows there are, how cells read, and that nothing is dropped."""
 
+import json
 import shutil
 
+import pandas as pd
 import pytest
 from bakeoff.reports import ledgers, tables
 from bakeoff.reports.analysis import sections
@@ -78,6 +80,54 @@ def test_ledger_shows_share_of_the_budget_and_both_shared_costs(section):
     assert cell(ledger, "dpo", "amortised_flops").text == "183 G"
     assert cell(ledger, "ppo", "trainable_auxiliary").text == "577"
     assert "Budget 6tf: 6.00 T FLOPs" in ledger.caption
+
+
+def test_ledger_totals_are_charged_both_ways(section):
+    """dpo spent 6.06 T itself; with the 1.1 T stage alone 7.16 T, with a sixth of it 6.24 T; ppo used no stage."""
+    ledger = ledgers.ledger(section)
+    assert cell(ledger, "dpo", "alone_flops").text == "7.16 T"
+    assert cell(ledger, "dpo", "split_flops").text == "6.24 T"
+    rows = ledger.frame.set_index("algorithm")
+    assert rows.loc["dpo", "alone_seconds"] - rows.loc["dpo", "seconds"] == pytest.approx(12.0)
+    assert rows.loc["dpo", "split_seconds"] - rows.loc["dpo", "seconds"] == pytest.approx(2.0)
+    assert rows.loc["ppo", "alone_flops"] == rows.loc["ppo", "split_flops"] == rows.loc["ppo", "flops"]
+
+
+def test_a_shared_stage_has_its_cost_and_its_users(section):
+    """What six cells used costs 1.1 T once, a sixth of that each; the totals over users are what was computed."""
+    table = ledgers.stages(section)
+    (row,) = table.frame.to_dict("records")
+    assert row == {
+        "stage": "pairs-1", "label": "pairs", "users": 6, "algorithms": "sft, dpo", "seeds": "0, 1, 2",
+        "flops": 1.1e12, "seconds": 12.0, "split_flops": pytest.approx(1.1e12 / 6), "split_seconds": 2.0,
+    }  # fmt: skip
+    charged = section.cells["amortised_flops"].sum()
+    assert charged == pytest.approx(1.1e12)
+
+
+def test_a_policy_that_is_not_sampled_is_measured_and_not_ranked(run):
+    """An encoder has masked accuracy and no gold reward: last on the board without a rank, and the caption says why."""
+    for seed in run.seeds:
+        folder = run.path("sft", seed)
+        record = json.loads((folder / "cell.json").read_text())
+        declared = {"name": "masked_accuracy", "unit": "share", "direction": "higher", "description": "filled in"}
+        run.edit(folder / "cell.json", is_sampled=False, metrics=[*record["metrics"], declared])
+        scores = pd.read_parquet(folder / "scores.parquet")
+        only = scores[scores["metric"] == "gold_reward"].assign(metric="masked_accuracy", value=0.75)
+        only.to_parquet(folder / "scores.parquet")
+        pd.read_parquet(folder / "samples.parquet").iloc[:0].to_parquet(folder / "samples.parquet")
+    section = sections(run.results())[0]
+    assert section.unranked == ["sft"]
+    assert "sft" not in section.ranked
+    assert "sft" not in {name for comparison in section.pairs for name in (comparison.a, comparison.b)}
+    board = tables.leaderboard(section)
+    assert board.rows()[-1][0].text == "sft"
+    assert cell(board, "sft", "seeds").text == "3/3"
+    assert pd.isna(board.frame.set_index("algorithm").loc["sft", "primary"])
+    assert "Not ranked by gold reward: sft, which write no text" in board.caption
+    measured = tables.metrics(section).frame.set_index("algorithm")
+    assert measured.loc["sft", "metric_masked_accuracy"] == pytest.approx(0.75)
+    assert pd.isna(measured.loc["dpo", "metric_masked_accuracy"])
 
 
 def test_all_runs_lists_each_cell_with_its_reason(results):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from bakeoff.progress import plural
 
 if TYPE_CHECKING:
     from bakeoff.matrix import Matrix
-    from bakeoff.runner import PlannedCell
+    from bakeoff.runner import PlannedCell, PlannedStage
     from bakeoff.store import Store
 
 app = typer.Typer()
@@ -81,20 +82,31 @@ def plan(
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """List the cells: done, to do, incompatible and why, with estimated time and memory. Trains nothing."""
+    """List the cells: done, to do, incompatible and why, with estimated time and memory, and what they share.
+
+    Trains nothing.
+    """
     from bakeoff import runner
 
     matrix, store = _open(source, set_, only, runs, name)
     _say_bad_rows(matrix)
     cells = runner.plan(matrix, store)
+    stages = runner.stages(cells, store)
     if as_json:
-        print_json([_plan_row(cell) for cell in cells])
+        states = {stage.id: _state(stage) for stage in stages}
+        print_json([_plan_row(cell, states) for cell in cells])
         return
     print_table(
         f"{store.folder.name}: {plural(len(cells))}",
         ("cell", "model", "task", "budget", "algorithm", "seed", "state", "time", "memory"),
         (_plan_line(cell) for cell in cells),
     )
+    if stages:
+        print_table(
+            "\nStages: computed once, by the first cell that needs it",
+            ("stage", "what", "state", "cells", "algorithms", "seeds"),
+            (_stage_line(stage) for stage in stages),
+        )
     from bakeoff.executors import default_workers
     from bakeoff.progress import duration
 
@@ -157,7 +169,7 @@ def _open(
     return asked, store.new_run(name or asked.spec.name, runs)
 
 
-def _plan_row(cell: PlannedCell) -> dict[str, Any]:
+def _plan_row(cell: PlannedCell, states: Mapping[str, str]) -> dict[str, Any]:
     return {
         "id": cell.id,
         **cell.labels,
@@ -166,6 +178,7 @@ def _plan_row(cell: PlannedCell) -> dict[str, Any]:
         "estimated_s": cell.seconds,
         "estimated_bytes": cell.bytes,
         "basis": cell.basis,
+        "stages": [{"id": key.id, "label": key.label, "state": states[key.id]} for key in cell.stages],
     }
 
 
@@ -175,6 +188,17 @@ def _plan_line(cell: PlannedCell) -> tuple[str, ...]:
     state = f"{cell.state}: {cell.why}" if cell.why else cell.state
     cost = ("", "") if cell.state == "incompatible" else (duration(cell.seconds), f"{cell.bytes / 2**30:.1f} GiB")
     return (cell.id[:8], *map(str, cell.labels.values()), state, *cost)
+
+
+def _state(stage: PlannedStage) -> str:
+    return "done" if stage.is_done else "to do"
+
+
+def _stage_line(stage: PlannedStage) -> tuple[str, ...]:
+    algorithms, seeds = (
+        ", ".join(dict.fromkeys(str(cell.labels[axis]) for cell in stage.cells)) for axis in ("algorithm", "seed")
+    )
+    return (stage.id, stage.label, _state(stage), str(len(stage.cells)), algorithms, seeds)
 
 
 def _say_bad_rows(matrix: Matrix) -> None:

@@ -1,0 +1,150 @@
+"""What determines the stages of a cell, and so their ids: known before any model is loaded. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bakeoff
+from bakeoff import models, registry
+from bakeoff.executors import visible_gpus
+from bakeoff.setup import task_and_data
+from bakeoff.spec import CellSpec
+
+VERSION = 2
+"""Raise it when a stage computes something else from the same inputs."""
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """A stage before it is computed: equal inputs are the same stage, whichever cell asks for it."""
+
+    kind: str
+    inputs: Mapping[str, Any]
+    label: str
+    """What a plan and a report call it."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the id hashes."""
+        return {"kind": self.kind, "version": VERSION, "bakeoff": bakeoff.__version__, **self.inputs}
+
+    @property
+    def id(self) -> str:
+        text = json.dumps(self.record, sort_keys=True, default=str)
+        return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+class StageKeys:
+    """The keys of one cell's stages. ``warm_start_id`` moves on as the warm start's stages are passed."""
+
+    def __init__(self, cell: CellSpec, device: str) -> None:
+        self.cell = cell
+        self.device = device
+        self.task, self.data = task_and_data(cell.task)
+        self.warm_start_id: str | None = None
+
+    def _start(self) -> dict[str, Any]:
+        """What determines the policy's starting point and the rows."""
+        cell = self.cell
+        # Files count by what is in them, which the data's fingerprint says, and not by where they lie.
+        settings = {
+            name: value for name, value in self.task.settings.model_dump().items() if not isinstance(value, Path)
+        }
+        return {
+            "model": models.fingerprint(cell.model),
+            "precision": cell.model.precision,
+            "device": self.device,
+            "task": [cell.task.name, registry.source_hash(type(self.task)), settings],
+            "data": self.data.fingerprint,
+            "warm_start": self.warm_start_id,
+        }
+
+    def warm_start(self, number: int) -> StageKey:
+        """Stage ``number`` of the warm start, trained from the one before it."""
+        cell, stage = self.cell, self.cell.warm_start[number]
+        source = registry.source_hash(registry.load("algorithm", stage.algorithm.name))
+        inputs = {
+            **self._start(),
+            "lora": cell.lora.model_dump(),
+            "algorithm": [stage.algorithm.model_dump(exclude={"label", "preset"}), source],
+            "budget": stage.budget.limits(),
+            "schedule": cell.schedule.model_dump(),
+            "preparation": cell.preparation.model_dump(),
+            "seed": cell.seed,
+        }
+        return StageKey("warm-start", inputs, f"warm start: {stage.algorithm.label}")
+
+    def samples(self) -> StageKey:
+        """Ranked completions of training prompts from where the policy now starts."""
+        spec = self.cell.preparation
+        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples}
+        return StageKey("samples", inputs, f"{spec.samples} samples of {spec.prompts} prompts")
+
+    def held_out_samples(self) -> StageKey:
+        """The same of the evaluation prompts, for pairs to measure a reward model on: charged to nobody."""
+        prompts, samples = self.cell.evaluation.prompts, self.cell.preparation.samples
+        inputs = {**self._start(), "prompts": prompts, "samples": samples}
+        return StageKey("held-out-samples", inputs, f"{samples} samples of {prompts} held-out prompts")
+
+    def reward_model(self) -> StageKey:
+        """A reward model of the task's pairs or of ranked samples."""
+        spec = self.cell.preparation
+        own = "preferences" in self.data.provides
+        inputs = {
+            **self._start(),
+            "warm_start": None,
+            "lora": self.cell.lora.model_dump(),
+            "rankings": {} if own else spec.model_dump(include={"prompts", "samples", "min_gap"}),
+            "reward_model": spec.reward_model.model_dump(),
+        }
+        count = spec.reward_model.comparisons
+        return StageKey("reward-model", inputs, f"reward model of {count} comparisons" if count else "reward model")
+
+    def reference_samples(self) -> StageKey:
+        """Completions of the evaluation prompts from where the policy starts: measuring, charged to nobody."""
+        spec = self.cell.evaluation
+        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": self.cell.seed}
+        return StageKey("reference-samples", inputs, "samples of the reference")
+
+    def reference_pool(self, rewards: Sequence[str], reward_model: str | None) -> StageKey:
+        """Many completions a prompt from where the policy starts, scored by ``rewards``: charged to nobody."""
+        spec = self.cell.evaluation
+        inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.reference_samples}
+        inputs |= {"rewards": list(rewards), "reward_model": reward_model}
+        return StageKey("reference-pool", inputs, f"{spec.reference_samples} samples a prompt of the reference")
+
+
+def has_reward_model(cell: CellSpec) -> bool:
+    """Whether a reward model is the cell's training reward: asked for, or all that pairs without a reward can give."""
+    task, data = task_and_data(cell.task)
+    needed = cell.preparation.reward == "model" or (task.reward_metric is None and "preferences" in data.provides)
+    return needed and registry.load("algorithm", cell.algorithm.name).is_sampled()
+
+
+def planned_stages(cell: CellSpec) -> list[StageKey]:
+    """The stages that a cell will use and be charged for, in the order in which it does."""
+    keys = StageKeys(cell, "cuda" if visible_gpus() else "cpu")
+    has = keys.data.provides
+    found: dict[str, StageKey] = {}
+
+    def use(*wanted: StageKey) -> None:
+        found.update({key.id: key for key in wanted})
+
+    def derived(algorithm: str) -> Iterator[StageKey]:
+        consumes = registry.load("algorithm", algorithm).consumes
+        demonstrations = "demonstrations" in consumes and not has & {"demonstrations", "preferences"}
+        if demonstrations or (consumes & {"preferences", "rankings"} and "preferences" not in has):
+            yield keys.samples()
+
+    if has_reward_model(cell):
+        use(*([] if "preferences" in has else [keys.samples()]), keys.reward_model())
+    for number, stage in enumerate(cell.warm_start):
+        use(*derived(stage.algorithm.name), key := keys.warm_start(number))
+        keys.warm_start_id = key.id
+    use(*derived(cell.algorithm.name))
+    return list(found.values())

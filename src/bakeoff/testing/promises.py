@@ -1,0 +1,192 @@
+"""What a check is, what it finds, and the report that one can paste into a pull request.
+
+A check is a function: its name is the promise's name, its docstring the promise. It gets what is checked, and returns
+what it saw, or raises ``Broken`` or ``DoesNotApply``.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import bakeoff
+from bakeoff.catalogue import PluginInfo
+from bakeoff.errors import PluginError, PluginFailure
+from bakeoff.registry import nearest
+
+Check = Callable[[Any], str]
+Verdict = Literal["kept", "broken", "does not apply", "not reached"]
+
+
+class Broken(Exception):  # noqa: N818
+    """A promise is not kept: what happened, and how to mend it."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(found)
+        self.found, self.fix = found, fix
+
+
+class DoesNotApply(Exception):  # noqa: N818
+    """The promise says nothing of this plugin, for this reason."""
+
+
+class ConformanceError(AssertionError):
+    """Raised by ``check_algorithm`` and its siblings: every broken promise, each with its mending."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. ``fix`` is empty unless the promise is broken."""
+
+    name: str
+    promise: str
+    verdict: Verdict
+    found: str
+    fix: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.name}\n  promised: {self.promise}\n  happened: {self.found}\n  to mend:  {self.fix}"
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """All findings on one plugin, with what they are about."""
+
+    plugin: PluginInfo
+    settings: dict[str, Any]
+    source: str
+    """sha256 over the plugin's source, or why there is none."""
+    findings: Sequence[Finding]
+
+    @property
+    def broken(self) -> list[Finding]:
+        """The promises that are not kept."""
+        return [finding for finding in self.findings if finding.verdict == "broken"]
+
+    @property
+    def seconds(self) -> float:
+        return sum(finding.seconds for finding in self.findings)
+
+    def markdown(self) -> str:
+        """The report: what was checked, in what environment, and what was found."""
+        kept = sum(finding.verdict == "kept" for finding in self.findings)
+        info = self.plugin
+        origin = f"of {info.distribution} {info.version}" if info.version else info.distribution
+        settings = ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        lines = [
+            f"### Conformance of {info.kind} `{info.name}`: {'passed' if not self.broken else 'failed'}",
+            "",
+            f"{info.title}. {kept} promises kept, {len(self.broken)} broken, "
+            f"{len(self.findings) - kept - len(self.broken)} not checked, in {self.seconds:.0f} s.",
+            "",
+            f"`{info.value}` {origin}, source `{self.source[:16]}`, "
+            f"settings {settings or 'as by default'}; bakeoff {bakeoff.__version__}, {_environment()}.",
+            "",
+            "| promise | | what was seen |",
+            "|---|---|---|",
+        ]
+        mark = {"kept": "kept", "broken": "**broken**"}
+        lines += [
+            f"| {finding.name}: {_cell(finding.promise)} | {mark.get(finding.verdict, finding.verdict)} | "
+            f"{_cell(finding.found)} |"
+            for finding in self.findings
+        ]
+        for finding in self.broken:
+            lines += ["", f"**{finding.name}**: {_cell(finding.found)}", "", f"To mend it: {_cell(finding.fix)}"]
+        return "\n".join(lines) + "\n"
+
+    def raise_if_broken(self) -> None:
+        """Raises ``ConformanceError`` that tells each broken promise."""
+        if self.broken:
+            told = "\n".join(map(str, self.broken))
+            raise ConformanceError(
+                f"{self.plugin.kind} {self.plugin.name!r} breaks {len(self.broken)} of its promises:\n{told}"
+            )
+
+
+def find(checks: Sequence[Check], subject: Any, say: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
+    """Run the checks in order and tell each finding as it is made. When the first fails, the others are not reached."""
+    findings: list[Finding] = []
+    for check in checks:
+        if findings and findings[0].verdict == "broken":
+            finding = Finding(check.__name__, _promise(check), "not reached", f"{findings[0].name} failed")
+        else:
+            finding = _find(check, subject)
+        findings.append(finding)
+        say(finding)
+    return findings
+
+
+def _find(check: Check, subject: Any) -> Finding:
+    started = time.perf_counter()
+    verdict: Verdict = "broken"
+    fix = ""
+    try:
+        verdict, found = "kept", check(subject)
+    except DoesNotApply as reason:
+        verdict, found = "does not apply", str(reason)
+    except Broken as broken:
+        verdict, found, fix = "broken", broken.found, broken.fix
+    except Exception as error:
+        verdict, found, fix = "broken", told(error), f"Mend what raised it: {_where(error)}."
+    return Finding(check.__name__, _promise(check), verdict, found, fix, time.perf_counter() - started)
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line, with the one under it that a plugin raised."""
+    cause = error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+
+
+def _where(error: BaseException) -> str:
+    """The innermost line outside of installed libraries."""
+    cause = error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
+    frames = traceback.extract_tb(cause.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else "no traceback"
+
+
+def chosen(checks: Sequence[Check], only: Iterable[str]) -> list[Check]:
+    """The checks of these names, in order, and the first, without which none makes sense; all when ``only`` is empty.
+
+    Raises ``PluginError`` for a name that no check has.
+    """
+    known = {check.__name__: check for check in checks}
+    wanted = list(only)
+    for name in wanted:
+        if name not in known:
+            close = nearest(name, known)
+            raise PluginError(
+                f"there is no check {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}",
+                fix=f"Checks: {', '.join(known)}.",
+            )
+    return [check for check in checks if not wanted or check.__name__ in wanted or check is checks[0]]
+
+
+def _promise(check: Check) -> str:
+    return " ".join((check.__doc__ or "").split())
+
+
+def _cell(text: str) -> str:
+    """Text for a Markdown table: one line, and nothing in it that Markdown or HTML would act on."""
+    flat = " ".join(text.split())
+    for character in "\\`*_|[]":
+        flat = flat.replace(character, f"\\{character}")
+    return flat.replace("<", "&lt;")
+
+
+def _environment() -> str:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    named = []
+    for package in ("torch", "transformers", "trl", "peft"):
+        try:
+            named.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join([f"Python {platform.python_version()}", *named])
