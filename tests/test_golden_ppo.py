@@ -94,7 +94,10 @@ def test_losses_and_their_gradients(case):
             torch.tensor(case[name])[rows] for name in ("logprobs", "advantages", "values", "returns")
         )
         policy_loss = objectives.masked_mean(
-            objectives.clipped_policy_loss(logps, old_logps, advantages, clip_low=clip, clip_high=clip), mask[rows]
+            objectives.clipped_policy_loss(
+                objectives.ratio(logps, old_logps), advantages, clip_low=clip, clip_high=clip
+            ),
+            mask[rows],
         )
         value_loss = objectives.masked_mean(
             objectives.clipped_value_loss(values, old_values, returns, clip=settings["cliprange_value"]), longer[rows]
@@ -116,7 +119,8 @@ def test_diagnostics(case):
         rows = torch.tensor(update["rows"])
         logps, old_logps = torch.tensor(update["new_logprobs"]), torch.tensor(case["logprobs"])[rows]
         advantages = torch.tensor(case["advantages"])[rows]
-        close(objectives.clip_fraction(logps, old_logps, advantages, mask[rows], **clips), update["pg_clipfrac"])
+        clipped = objectives.is_clipped(objectives.ratio(logps, old_logps), advantages, **clips)
+        close(objectives.masked_mean(clipped, mask[rows]), update["pg_clipfrac"])
         close((objectives.kl_k2(logps, old_logps) * mask[rows]).mean(), update["approxkl"])
     first, *_, last = case["updates"]
     assert first["approxkl"] == first["pg_clipfrac"] == 0

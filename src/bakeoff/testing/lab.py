@@ -27,6 +27,7 @@ from bakeoff.spec import (
     ModelSpec,
     PluginSpec,
     PreparationSpec,
+    RewardModelSpec,
     WarmStartSpec,
 )
 from bakeoff.store import Store
@@ -127,9 +128,11 @@ class Lab:
             evaluators=(PluginSpec(name="toy", label="toy"),),
             judge=PluginSpec(name="toy", label="toy"),
             evaluation=EvaluationSpec(prompts=2, probes=0),
-            preparation=PreparationSpec(prompts=16, samples=2, reward_model_steps=2),
-            warm_start=WarmStartSpec(
-                algorithm=PluginSpec(name="toy-nudge", label="nudge"), budget=BudgetSpec(name="toy", seconds=1e9)
+            preparation=PreparationSpec(prompts=16, samples=2, reward_model=RewardModelSpec(steps=2)),
+            warm_start=(
+                WarmStartSpec(
+                    algorithm=PluginSpec(name="toy-nudge", label="nudge"), budget=BudgetSpec(name="toy", seconds=1e9)
+                ),
             ),
             checkpoint_s=checkpoint_s,
         )
