@@ -156,6 +156,7 @@ COLUMNS = {
 }  # fmt: skip
 PREFIXES = {
     "metric_": "mean", "against ": "verdict", "spent_": "spent", "shared_": "shared", "amortised_": "shared",
+    "alone_": "shared", "split_": "shared", "users": "count",
     "trainable_": "parameters", "tokens_": "spent", "seed": "count", "flops_": "shared", "seconds_": "shared",
 }  # fmt: skip
 

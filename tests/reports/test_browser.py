@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from xml.etree import ElementTree
 
 import pytest
+from bakeoff.reports.analysis import sections
 from bakeoff.reports.html import HTML
 
 CHROMIUM = next(
@@ -228,6 +230,36 @@ def test_axes_switch(page):
     page.locator(".switch button", has_text="tokens generated").click()
     assert page.locator("#curve-tokens-generated").is_visible()
     assert not page.locator("#curve-flops").is_visible()
+
+
+def test_equal_by_ranks_the_whole_report_again(watched, results):
+    """Another currency shows its sentence, leaderboard and charts; the address keeps it, and "as run" goes back."""
+    page, (section,) = watched.page, sections(results)
+    boards = page.locator('.grid[data-table="leaderboard"]'), page.locator('.grid[data-table="equal-seconds"]')
+    assert (boards[0].is_visible(), boards[1].is_visible()) == (True, False)
+    page.locator("#basis label", has_text="seconds").click()
+    assert (boards[0].is_visible(), boards[1].is_visible()) == (False, True)
+    assert page.get_by_text(section.equal_by["seconds"].sentence).first.is_visible()
+    order = [standing.algorithm for standing in section.equal_by["seconds"].standings]
+    assert texts(boards[1].locator('tbody td[data-column="algorithm"]')) == order
+    for chart in ("equal-seconds", "curve-seconds", "cost-seconds"):
+        assert page.locator(f"#{chart}").is_visible()
+    page.goto(page.url)
+    assert boards[1].is_visible()
+    page.locator("#basis label", has_text="as run").click()
+    assert boards[0].is_visible()
+    assert page.locator("#effects").is_visible()
+    assert "by=" not in page.url
+
+
+def test_a_chart_is_saved_as_a_file_of_its_own(page, tmp_path):
+    """Save SVG gives a file that parses, with nothing in it that only the page knows."""
+    with page.expect_download() as saving:
+        page.locator("#effects .save").click()
+    saving.value.save_as(tmp_path / "effects.svg")
+    root = ElementTree.parse(tmp_path / "effects.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "grpo-lr3" in "".join(root.itertext())
 
 
 def test_light_and_dark_are_readable(browser, url, tmp_path):
