@@ -39,6 +39,8 @@ SCRIPTS = ("browser.js", "page.js")
 AXES = {"steps": "steps", "tokens_trained": "tokens trained", "tokens_generated": "tokens generated",
         "flops": "FLOPs", "seconds": "seconds"}  # fmt: skip
 """The currencies in which the page asks "equal by what?", and their names."""
+ROWS = 200
+"""Of a chart's data that the page shows: a chart of every prompt would fill it."""
 
 
 class HTML(Report):
@@ -149,7 +151,10 @@ def _figure(chart: Chart) -> dict[str, Any]:
     numeric = pd.api.types.is_numeric_dtype
     names = [str(name) for name in chart.data]
     columns = tuple(Column(name, name, "number" if numeric(chart.data[name]) else "text") for name in names)
-    return {"chart": chart, "svg": inline(chart), "table": Table(chart.name, chart.title, "", chart.data, columns)}
+    shown = chart.data.head(ROWS)
+    caption = f"The first {ROWS} of {len(chart.data)} rows; all are in tables/chart-{chart.name}.csv."
+    table = Table(chart.name, chart.title, caption if len(shown) < len(chart.data) else "", shown, columns)
+    return {"chart": chart, "svg": inline(chart), "table": table}
 
 
 def _strips(section: Section, looks: dict[str, style.Look]) -> dict[str, Markup]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from bakeoff.contracts import Report
 
 from .claims import bibtex, claims
@@ -22,7 +24,13 @@ class Paper(Report):
     def write(self, results: Results, to: Path) -> list[Path]:
         """Write the claims, the citation and the column-wide charts under ``to``."""
         made = claims(results)
-        record = {"schema_version": 1, "run": results.plan["name"], "claims": [claim.record() for claim in made]}
+        record = {
+            "schema_version": 1,
+            "run": results.plan["name"],
+            "declared": results.declaration["hash"],
+            "runs": _runs(results).to_dict("records"),
+            "claims": [claim.record() for claim in made],
+        }
         text = json.dumps(record, indent=2, allow_nan=False)
         return [
             write_atomic(to / "claims.md", _markdown(results)),
@@ -34,5 +42,18 @@ class Paper(Report):
 
 def _markdown(results: Results) -> str:
     lines = [f"# What {escape(str(results.plan['name']))} supports", ""]
-    lines += [f"- {escape(claim.text)} `{claim.cell}`" for claim in claims(results)] or ["No cell has finished."]
+    lines += [f"- {escape(claim.text)} `{claim.cell}`" for claim in claims(results)] or [
+        "Nothing yet: no pair was measured."
+    ]
+    lines += ["", "## What it stands on", ""]
+    for row in _runs(results).itertuples():
+        where = f"{row.task}, {row.model}, {row.budget}"
+        lines.append(f"- {escape(f'{row.algorithm} ({where}): {row.ok} of {row.planned} runs ended well')}")
     return "\n".join(lines) + "\n"
+
+
+def _runs(results: Results) -> pd.DataFrame:
+    """How many runs of each algorithm were planned and ended well: a claim may not hide those that did not."""
+    keys = ["task", "model", "budget", "algorithm"]
+    groups = results.cells.groupby(keys, sort=False, observed=True)["status"]
+    return groups.agg(ok=lambda status: int((status == "ok").sum()), planned="count").reset_index()

@@ -29,6 +29,7 @@ def test_every_chart_that_the_data_allow_is_drawn(drawn):
         *("frontier", *(f"curve-{axis}" for axis in ("steps", "prompts", *AXES[1:]))),
         *("cost-flops", "cost-seconds", "cost-peak-bytes"),
         *("gains", "distribution", "proxy", "length", "win-length", "best-of-n", "variance", "power"),
+        "robustness",
     ]
 
 
@@ -181,6 +182,30 @@ def test_variance_parts_make_the_error(drawn, section):
     row = drawn["variance"].data.set_index("algorithm").loc["dpo"]
     assert row["variance_seed"] == pytest.approx(parts.seed / 3)
     assert row["variance_prompt"] == pytest.approx(parts.prompt / 48)
+
+
+def test_the_first_look_is_the_declared_one(drawn, section):
+    """Its differences are those of the verdicts; every pair is looked at in every other way too."""
+    data = drawn["robustness"].data
+    declared = data[data["specification"] == "as declared"].set_index(["algorithm", "against"])["difference"]
+    assert declared.to_dict() == {(c.a, c.b): pytest.approx(c.difference.mean) for c in section.pairs}
+    assert set(data["specification"].value_counts()) == {len(section.pairs)}
+    assert {"median prompt", "by win rate", "harder half"} <= set(data["specification"])
+
+
+def test_a_median_is_of_prompts_and_its_interval_over_seeds(drawn, section):
+    """Worked out for one pair: the mean over seeds of the difference of medians."""
+    data = drawn["robustness"].data.set_index(["specification", "algorithm", "against"])["difference"]
+    dpo, base = (section.grid(name, "gold_reward").median(axis="columns") for name in ("dpo", "base"))
+    assert data["median prompt", "dpo", "base"] == pytest.approx((dpo - base).mean())
+
+
+def test_the_smallest_run_has_charts(tmp_path, run):
+    """One seed, two prompts: whatever can be drawn is, and nothing breaks."""
+    small = type(run)(tmp_path / "small", seeds=(0,), prompts=2).write()
+    names = [chart.name for chart in gallery.all_charts(sections(small.results())[0])]
+    assert {"effects", "seeds", "frontier", "gains"} <= set(names)
+    assert not {"variance", "power", "robustness"} & set(names)
 
 
 def test_one_seed_plans_nothing(run):

@@ -49,10 +49,12 @@ def test_files_for_a_paper(results, tmp_path):
     record = json.loads((tmp_path / "claims.json").read_text(), parse_constant=pytest.fail)
     assert [claim["cell"] for claim in record["claims"]] == [claim.cell for claim in claims(results)]
     assert record["claims"][0]["seeds"] == 3
+    assert {row["algorithm"]: row["ok"] for row in record["runs"]}["ppo"] == 2
     text = (tmp_path / "claims.md").read_text()
+    assert "- ppo (sentiment, SmolLM2-135M, 6tf): 2 of 3 runs ended well" in text
     assert all(f"`{claim.cell}`" in text for claim in claims(results))
     charts = [path for path in written if path.suffix == ".pdf"]
-    assert len(charts) == 26
+    assert len(charts) == 27
     assert all(path.read_bytes().startswith(b"%PDF") for path in charts)
 
 
