@@ -88,7 +88,9 @@ class Table:
         return f"{self.name}-{row}-{slug(key)}"
 
     def rows(self) -> list[list[Cell]]:
-        """The formatted cells, row by row."""
+        """The formatted cells, row by row; none where the frame has no row, whatever its columns."""
+        if self.frame.empty:
+            return []
         by_column = [self._format(column) for column in self.columns]
         return [list(row) for row in zip(*by_column, strict=True)]
 

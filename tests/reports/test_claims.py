@@ -54,7 +54,7 @@ def test_files_for_a_paper(results, tmp_path):
     assert "- ppo (sentiment, SmolLM2-135M, 6tf): 2 of 3 runs ended well" in text
     assert all(f"`{claim.cell}`" in text for claim in claims(results))
     charts = [path for path in written if path.suffix == ".pdf"]
-    assert len(charts) == 27
+    assert len(charts) == 28
     assert all(path.read_bytes().startswith(b"%PDF") for path in charts)
 
 

@@ -61,8 +61,8 @@ def test_page_holds_all_there_is_to_see(text):
         assert part in text
     assert "out of memory: tried to allocate 2.0 GiB &lt;b&gt;of 8&lt;/b&gt;" in text
     assert "1 of 3 seeds of ppo failed (seed 2 oom)" in text
-    assert text.count('aria-roledescription="chart"') == 27
-    assert text.count("Data of this chart") == 27
+    assert text.count('aria-roledescription="chart"') == 28
+    assert text.count("Data of this chart") == 28
     assert len(text.encode()) < 3_000_000
 
 
@@ -189,5 +189,5 @@ def test_write_makes_page_and_charts(results, tmp_path):
     """The plugin returns the page and the chart files, all of them written."""
     written = HTML().write(results, tmp_path)
     assert written[0] == tmp_path / "index.html"
-    assert len(written) == 1 + 2 * 27
+    assert len(written) == 1 + 2 * 28
     assert all(path.stat().st_size for path in written)
