@@ -153,7 +153,7 @@ def _figure(chart: Chart) -> dict[str, Any]:
     columns = tuple(Column(name, name, "number" if numeric(chart.data[name]) else "text") for name in names)
     shown = chart.data.head(ROWS)
     caption = f"The first {ROWS} of {len(chart.data)} rows; all are in tables/chart-{chart.name}.csv."
-    table = Table(chart.name, chart.title, caption if len(shown) < len(chart.data) else "", shown, columns)
+    table = Table(f"chart-{chart.name}", chart.title, caption if len(shown) < len(chart.data) else "", shown, columns)
     return {"chart": chart, "svg": inline(chart), "table": table}
 
 
