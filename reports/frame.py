@@ -78,6 +78,13 @@ class Results:
         """environment.json: python, platform, cpu, gpu, packages, git, command."""
         return read_json(self.folder / "environment.json")
 
+    def environment_or(self, otherwise: dict[str, Any]) -> dict[str, Any]:
+        """``environment``, or ``otherwise`` where the run has none that can be read."""
+        try:
+            return self.environment
+        except StoreError:
+            return otherwise
+
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row a planned cell, in the plan's order.

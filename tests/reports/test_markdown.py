@@ -10,7 +10,7 @@ def test_report_has_the_tables_and_links_charts_that_exist(results, tmp_path):
     written = Markdown().write(results, tmp_path)
     text = written[0].read_text()
     links = re.findall(r"\]\((charts/[^)]+)\)", text)
-    assert len(links) == 10
+    assert len(links) == 28
     assert all((tmp_path / link).is_file() for link in links)
     assert "## Leaderboard" in text
     assert "## All runs" in text
