@@ -168,8 +168,14 @@ def _between(counts: tuple[int, ...]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}–{max(counts)}"
 
 
+def full_names(section: Section) -> str:
+    """What the short names stand for: "gpro" and "grpo" are one slip apart."""
+    names = section.cells.drop_duplicates("algorithm")[["algorithm", "title"]]
+    return "; ".join(f"{name}: {title}" for name, title in names.itertuples(index=False))
+
+
 def _leaderboard_caption(section: Section) -> str:
-    parts = [interval_note(section)]
+    parts = [f"{full_names(section)}.", interval_note(section)]
     if section.primary.note:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
     scores = section.results.references.get(section.task, {})

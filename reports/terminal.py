@@ -38,7 +38,12 @@ def _leaderboard(section: Section) -> RichTable:
     table = tables.leaderboard(section)
     shown = [index for index, column in enumerate(table.columns) if column.key in NARROW]
     made = RichTable(
-        title=Text(visible(section.title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(visible(section.title), style="bold"),
+        title_justify="left",
+        caption=Text(visible(tables.full_names(section))),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for index in shown:
         column = table.columns[index]

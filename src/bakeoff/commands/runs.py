@@ -101,6 +101,9 @@ def plan(
         ("cell", "model", "task", "budget", "algorithm", "seed", "state", "time", "memory"),
         (_plan_line(cell) for cell in cells),
     )
+    # Short names are alike ("gpro" and "grpo"); what they stand for is not.
+    full_names = dict.fromkeys(f"{cell.cell.algorithm.label}: {cell.record()['title']}" for cell in cells)
+    print("\n" + "\n".join(full_names))
     if stages:
         print_table(
             "\nStages: computed once, by the first cell that needs it",
