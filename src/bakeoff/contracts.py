@@ -150,7 +150,8 @@ class TrainContext:
     """Columns ``id, prompt_ids, completion_ids, scores``: the completions of a prompt, and a number for each that is
     larger for the better. A pair has the scores 1 and 0."""
     reward_model: RewardModel = None  # type: ignore[assignment]
-    """The untrained reward model of an algorithm with ``role = "reward"``."""
+    """The untrained reward model of an algorithm with ``role = "reward"``; its rewards are normalised as it is saved,
+    which is no algorithm's doing."""
     max_tokens: int = 0
     """The longest sequence in training: ``max_prompt_tokens`` and ``max_new_tokens`` of the task together."""
     text: datasets.Dataset = None  # type: ignore[assignment]
