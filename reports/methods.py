@@ -51,6 +51,18 @@ METHODS: dict[str, Method] = {
         "adjusted(i) = max over j ≤ i of min(1, (m − j + 1)·p(j))",
         "Holm, Scandinavian Journal of Statistics 6 (1979)",
     ),
+    "sign-flip": Method(
+        "p values by sign flips",
+        "How often the mean paired difference of seeds is as far from 0 when each seed's sign is flipped, over all flips. "
+        "It assumes no distribution; with five seeds it cannot go below 0.0625. Not adjusted, and no verdict hangs on it.",
+    ),
+    "bradley-terry": Method(
+        "Bradley–Terry strengths",
+        "Maximum likelihood from how often each algorithm beats each other one, a tie half a win to both. Intervals of "
+        "strengths and ranks draw seeds and prompts anew and fit again.",
+        "P(i beats j) = 1 / (1 + exp(s_j − s_i)),  mean s = 0",
+        "Bradley & Terry, Biometrika 39 (1952); Chiang et al. (arXiv:2403.04132)",
+    ),
     "win-rate": Method(
         "Win rates",
         "In the leaderboard: the judge compares a sample with the starting policy's sample for the same prompt, in "
@@ -58,6 +70,14 @@ METHODS: dict[str, Method] = {
         "prompt and seed. A tie is half a win. The interval is the two-way one, cut to [0, 1].",
         "win rate = P(win) + P(tie) / 2",
         "Zheng et al. (arXiv:2306.05685), section 3.4, for both orders",
+    ),
+    "length-controlled": Method(
+        "Win rate at equal length",
+        "A logistic regression of winning on the difference in length and on how hard a prompt is, read off where both "
+        "answers are equally long. Its interval refits it in every resample of seeds and prompts, so that the error of "
+        "the fit is in it.",
+        "logit P(win) = a + b·tanh(Δlength / sd) + c·difficulty,  at Δlength = 0",
+        "Dubois et al. (arXiv:2404.04475), eq. 2, without its L1 penalty",
     ),
     "kl": Method(
         "KL from where training started",
@@ -141,7 +161,8 @@ METHODS: dict[str, Method] = {
 
 COLUMNS = {
     "primary": "mean", "delta": "gain", "difference": "gain", "verdict": "verdict", "word": "verdict", "p": "p",
-    "p_holm": "p", "win_rate": "win-rate", "kl": "kl", "metric_kl": "kl", "metric_win_rate": "win-rate",
+    "p_holm": "p", "win_rate": "win-rate", "win_rate_lc": "length-controlled", "kl": "kl", "metric_kl": "kl",
+    "metric_win_rate": "win-rate", "p_sign_flip": "sign-flip", "strength": "bradley-terry",
     "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "length_ratio": "mean",
     "rank": "equal", "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
     "truncated": "mean", "cost": "spent", "shown": "count", "tried": "count", "retired": "count",
@@ -161,7 +182,7 @@ PREFIXES = {
 }  # fmt: skip
 
 
-def method_of(column: str) -> str:
-    """The key in ``METHODS`` of a table's column; empty for a column that is no number and no verdict."""
+def method_of(column: str, table: str = "") -> str:
+    """The key in ``METHODS`` of a ``table``'s column; empty for a column that is no number and no verdict."""
     prefixed = (method for prefix, method in PREFIXES.items() if column.startswith(prefix))
-    return COLUMNS.get(column) or next(prefixed, "")
+    return COLUMNS.get(f"{table}.{column}") or COLUMNS.get(column) or next(prefixed, "")
