@@ -53,8 +53,8 @@ METHODS: dict[str, Method] = {
     ),
     "sign-flip": Method(
         "p values by sign flips",
-        "How often the mean paired difference of seeds is as far from 0 when each seed's sign is flipped, over all flips. "
-        "It assumes no distribution; with five seeds it cannot go below 0.0625. Not adjusted, and no verdict hangs on it.",
+        "How often the mean paired difference of seeds is as far from 0 when each seed's sign is flipped, over all. "
+        "It assumes no distribution; with five seeds it cannot go below 0.0625. Not adjusted; no verdict hangs on it.",
     ),
     "bradley-terry": Method(
         "Bradley–Terry strengths",
@@ -163,6 +163,7 @@ COLUMNS = {
     "primary": "mean", "delta": "gain", "difference": "gain", "verdict": "verdict", "word": "verdict", "p": "p",
     "p_holm": "p", "win_rate": "win-rate", "win_rate_lc": "length-controlled", "kl": "kl", "metric_kl": "kl",
     "metric_win_rate": "win-rate", "p_sign_flip": "sign-flip", "strength": "bradley-terry",
+    "ranking.rank": "bradley-terry",
     "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "length_ratio": "mean",
     "rank": "equal", "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
     "truncated": "mean", "cost": "spent", "shown": "count", "tried": "count", "retired": "count",
