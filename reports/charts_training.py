@@ -6,6 +6,8 @@ the proxy's chart follows arXiv:2210.10760 (Gao et al.), whose axis is the root 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import findings, formats, style
@@ -55,7 +57,7 @@ def _attainable(d: Drawing) -> int:
     for n, kl, reward in zip(best.n, best.kl, best.reward, strict=True):
         if n > 1:
             told = f"best of {n:.0f}: {formats.fixed(float(reward))} at no more than {kl:.2f} nats"
-            ink = {"color": INK, "markeredgecolor": INK}
+            ink: dict[str, Any] = {"color": INK, "markeredgecolor": INK}
             d.dot(name, float(kl), float(reward), told, marker="x", size=5.5, **ink)
     return int(best.n[-1])
 
@@ -244,7 +246,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
             bars += [(own, gain.low, own, gain.high), (own, gain.mean, full, gain.mean)]
             costs = {axis: own} if axis == "peak_bytes" else {f"{axis}_training": own, f"{axis}_with_shared": full}
             d.rows.append({"algorithm": name} | costs | {"gain": gain.mean, "low": gain.low, "high": gain.high})
-        totals = [row.get(f"{axis}_with_shared", row.get(axis)) for row in d.rows]
+        totals = [float(row.get(f"{axis}_with_shared", row.get(axis, 0.0))) for row in d.rows]
         gains = [row["gain"] if section.higher_is_better else -row["gain"] for row in d.rows]
         for i, row in enumerate(d.rows):
             rivals = zip(totals, gains, strict=True)
