@@ -246,7 +246,8 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
             bars += [(own, gain.low, own, gain.high), (own, gain.mean, full, gain.mean)]
             costs = {axis: own} if axis == "peak_bytes" else {f"{axis}_training": own, f"{axis}_with_shared": full}
             d.rows.append({"algorithm": name} | costs | {"gain": gain.mean, "low": gain.low, "high": gain.high})
-        totals = [float(row.get(f"{axis}_with_shared", row.get(axis, 0.0))) for row in d.rows]
+        total = f"{axis}_with_shared"
+        totals = [float(row[total] if total in row else row[axis]) for row in d.rows]
         gains = [row["gain"] if section.higher_is_better else -row["gain"] for row in d.rows]
         for i, row in enumerate(d.rows):
             rivals = zip(totals, gains, strict=True)
