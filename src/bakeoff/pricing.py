@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bakeoff import models, registry
-from bakeoff.contracts import SAMPLED
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
@@ -54,10 +53,16 @@ def incompatible(cell: CellSpec) -> str | None:
             f"{cell.algorithm.name} trains a reward model, which none of the evaluators measures "
             f"({', '.join(spec.name for spec in cell.evaluators)}): add one that needs pairs"
         )
-    if algorithm.bidirectional and all(need & SAMPLED for need in needs):
+    given = algorithm.measured_by()
+    if algorithm.role == "policy" and "logprobs" not in given and not any(need <= given for need in needs):
+        if algorithm.bidirectional:
+            return (
+                f"{cell.algorithm.name} attends to both sides and is never sampled, but every evaluator needs samples: "
+                "add one that needs the model alone, such as masked_accuracy or retrieval"
+            )
         return (
-            f"{cell.algorithm.name} attends to both sides and is never sampled, but every evaluator needs samples: "
-            "add one that needs the model alone, such as masked_accuracy or retrieval"
+            f"{cell.algorithm.name} completes prompts by other means than sampling a policy, but every evaluator needs "
+            "the policy: add one that needs samples alone, such as reward or health"
         )
     if has_reward_model(cell):
         if "preferences" not in has:
