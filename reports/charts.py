@@ -272,7 +272,7 @@ def cost(section: Section, axis: str) -> Chart | None:
         "Filled: training alone. Hollow: with the stages that it needs (demonstrations, pairs, reward model) "
         f"charged to it in full. Bars: {_interval(section)}"
     )
-    title, alt = f"Gain against {formats.phrase(axis)}", findings.cost(rows, axis, section.higher_is_better)
+    title, alt = f"Gain against {formats.phrase(axis)}", findings.cost(section, rows, axis)
     return Chart.of(section, f"cost-{axis}", title, alt=alt, caption=caption, made=made, rows=rows)
 
 

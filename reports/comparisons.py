@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EXPLORATORY = "exploratory"
 """The family of every comparison that was not declared: its p values are not adjusted."""
+CONTROLS = "with a control"
+"""The family of every pair with a control other than the baseline: controls cost the contenders no power."""
 BUDGET_TOLERANCE = 0.05
 """Shares of the budget may differ by this and by one step of each, since training ends with a whole step."""
 
@@ -72,8 +74,13 @@ def compare(section: Section, metric: str) -> list[Comparison]:
     families["among trained"] = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     if metric != section.primary.name:
         families = {EXPLORATORY: [pair for pairs in families.values() for pair in pairs]}
-    elif section.results.declaration["family"] == "all-pairs":
-        families = {"all pairs": [pair for pairs in families.values() for pair in pairs]}
+    else:
+        apart = section.controls - {section.baseline}
+        held = [pair for pairs in families.values() for pair in pairs if apart & set(pair)]
+        families = {family: [pair for pair in pairs if not apart & set(pair)] for family, pairs in families.items()}
+        if section.results.declaration["family"] == "all-pairs":
+            families = {"all pairs": [pair for pairs in families.values() for pair in pairs]}
+        families[CONTROLS] = held
     return [found for family, pairs in families.items() for found in _family(section, metric, family, pairs)]
 
 
@@ -143,7 +150,7 @@ def _blocked(section: Section, a: str, b: str) -> str:
         holders = [set(found) for found in values.values()]
         if sum(bool(held & (ids[a] | ids[b])) for held in holders) > 1:
             return f"not comparable: the cells differ in {field}"
-    trained = [name for name in (a, b) if name != section.baseline]
+    trained = [name for name in (a, b) if _spent_steps(section, name) > 0]
     if len(trained) == 2:
         (first, step_a), (second, step_b) = (_spent_share(section, name) for name in trained)
         if abs(first - second) > BUDGET_TOLERANCE + max(step_a, step_b):
@@ -157,12 +164,21 @@ def _blocked(section: Section, a: str, b: str) -> str:
 
 def _spent_share(section: Section, name: str) -> tuple[float, float]:
     """(largest share of a limit that was spent, mean over seeds; share of one step)."""
-    done = section.cells[(section.cells["algorithm"] == name) & (section.cells["status"] == "ok")]
+    done = _done(section, name)
     shares = [float(done[f"spent_{currency}"].mean()) / limit for currency, limit in section.limits.items()]
-    steps = float(done["spent_steps"].mean())
+    steps = _spent_steps(section, name)
     if not shares or not np.isfinite(shares).any():
         return 1.0, 1.0
     return float(np.nanmax(shares)), 1 / steps if steps > 0 else 1.0
+
+
+def _spent_steps(section: Section, name: str) -> float:
+    """Optimizer steps, mean over seeds; 0 for what does not train."""
+    return float(_done(section, name)["spent_steps"].mean())
+
+
+def _done(section: Section, name: str) -> pd.DataFrame:
+    return section.cells[(section.cells["algorithm"] == name) & (section.cells["status"] == "ok")]
 
 
 def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:
