@@ -38,7 +38,7 @@ class BestOfN(Algorithm):
         """Nothing to do."""
 
     def complete(self, context: CompletionContext) -> pd.DataFrame:
-        """The best of n samples each, the first of equals; its first candidates are the untrained policy's completions."""
+        """Each the best of n samples, the first of equals; the first candidates are the base's own completions."""
         drawn = context.sample(context.samples * self.settings.n)
         rows = {row["id"]: row for row in context.rows}
         rewards = context.reward([rows[name] for name in drawn["prompt_id"]], drawn["completion"].tolist())

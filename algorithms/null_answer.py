@@ -1,6 +1,7 @@
-"""The null answer: one text for every prompt. A judge or a metric that likes it measures something else (arXiv:2410.07137).
+"""The null answer: one text for every prompt (arXiv:2410.07137).
 
-Unlike the paper's, which is written to deceive a judge, the text here is empty unless set.
+A judge or a metric that likes it measures something else than answers. Unlike the paper's, which is written to
+deceive a judge, the text is empty unless set.
 """
 
 from __future__ import annotations

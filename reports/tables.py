@@ -92,7 +92,7 @@ def leaderboard(section: Section) -> Table:
         why = "as good as the best of n samples of the reference; > where better than all in the pool"
         columns.append(Column("worth", "worth best of", "si", False, why, mark="worth_mark"))
     columns += [
-        Column("flops", "FLOPs", "si", help="training alone, mean over seeds; its completions, where it only completes"),
+        Column("flops", "FLOPs", "si", help="training alone, mean over seeds; completions, where nothing trains"),
         Column("flops_shared", "+\u00a0shared", "si", help="with the stages that it needs charged to it in full"),
         Column("seconds", "time", "duration", help="training alone, mean over seeds"),
         Column("peak_bytes", "memory", "size", help="peak, worst seed"),

@@ -132,7 +132,7 @@ class Algorithm(ABC):
         return context.sample(context.samples)
 
     def kl_bound(self) -> float | None:
-        """An analytic upper bound on the KL of its completions from the policy's, in nats a sequence, where one is known.
+        """An analytic upper bound on the KL of its completions from the policy's, in nats a sequence, if one is known.
 
         Only for those that override ``complete``: the KL of a policy is measured.
         """

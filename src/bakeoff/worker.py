@@ -287,8 +287,8 @@ class CellRun:
     def _complete(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame:
         """The algorithm's completions, with log-probabilities where they are the policy's and an evaluator needs them.
 
-        Sampling a policy is measuring, and nobody's cost; completing by other means is the algorithm's own work, which is
-        counted once, at the end.
+        Sampling a policy is measuring, and nobody's cost; completing by other means is the algorithm's own work,
+        which is counted once, at the end.
         """
         from bakeoff.evaluation import add_logps, completions
 

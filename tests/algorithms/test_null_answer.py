@@ -10,16 +10,17 @@ from bakeoff.spec import EvaluationSpec, PluginSpec
 
 
 @pytest.mark.parametrize(
-    ("text", "completion", "tokens", "ended", "reward"),
-    [("", "", 1, True, 0.0), ("eel", "eel", 4, True, 2 / 3), ("eeeeeeeeeeee", "eeeeeeee", 8, False, 1.0)],
+    ("text", "expected", "reward"),
+    [("", ("", 1, True), 0.0), ("eel", ("eel", 4, True), 2 / 3), ("eeeeeeeeeeee", ("eeeeeeee", 8, False), 1.0)],
 )
-def test_it_answers_the_same_to_all(text, completion, tokens, ended, reward, toy_cell, run_cell):
+def test_it_answers_the_same_to_all(text, expected, reward, toy_cell, run_cell):
     """Eight tokens at most, EOS among them where it fits; no model is asked and no KL is claimed."""
-    folder = run_cell(toy_cell("null-answer", {"text": text}, evaluation=EvaluationSpec(prompts=8, samples=2, probes=0)))
+    twice = EvaluationSpec(prompts=8, samples=2, probes=0)
+    folder = run_cell(toy_cell("null-answer", {"text": text}, evaluation=twice))
     samples = pd.read_parquet(folder / "samples.parquet")
     assert len(samples) == 16 and not samples.duplicated(["prompt_id", "sample"]).any()
-    assert set(samples["completion"]) == {completion} and set(samples["n_tokens"]) == {tokens}
-    assert set(samples["ended_eos"]) == {ended} and set(samples["truncated"]) == {not ended}
+    found = samples[["completion", "n_tokens", "ended_eos"]].itertuples(index=False, name=None)
+    assert set(found) == {expected} and (samples["truncated"] != samples["ended_eos"]).all()
     scores = pd.read_parquet(folder / "scores.parquet")
     assert set(scores["metric"]) == {"gold_reward", "train_reward"}
     assert scores["value"].unique() == pytest.approx([reward])
