@@ -48,7 +48,7 @@ class RewardModelRow(Algorithm):
     role = "reward"
 
     def train(self, context: TrainContext) -> None:
-        """Train until the budget is spent; the rewards are normalised at the end."""
+        """Train until the budget is spent."""
 
         def steps() -> Iterator[int]:
             for step in context.steps():
@@ -63,5 +63,3 @@ class RewardModelRow(Algorithm):
             seed=context.seed,
             log=context.log,
         )
-        with context.meter.off():  # as every export is
-            context.reward_model.normalise(context.rankings)

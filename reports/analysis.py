@@ -103,6 +103,12 @@ class Section:
         """Labels of rows that others are held against and that win nothing; the baseline is one."""
         return frozenset(self.cells.loc[self.cells["is_control"].astype(bool), "algorithm"])
 
+    @cached_property
+    def idle(self) -> frozenset[str]:
+        """Controls that took no optimizer step: they work at inference, or not at all."""
+        stepped = self.cells.loc[self.cells["spent_steps"] > 0, "algorithm"]
+        return self.controls - set(stepped)
+
     @property
     def contenders(self) -> list[str]:
         """Finished labels that are no controls."""
@@ -283,8 +289,8 @@ class Section:
         if not grids or any(not grid.size for grid in grids):
             return []
         points = [self._point(grid, metric, self.spent(algorithm, probe)) for probe, grid in enumerate(grids)]
-        trains = points[-1].spent["steps"] > 0
-        if algorithm != self.baseline and self.baseline and trains and points[0].fraction > 0:
+        starts = algorithm != self.baseline and algorithm not in self.idle
+        if self.baseline and starts and points[0].fraction > 0:
             start = self.on_curve(self.grid(self.baseline, metric))
             if start.size:
                 points.insert(0, self._point(start, metric, None))

@@ -26,8 +26,6 @@ EXPLORATORY = "exploratory"
 """The family of every comparison that was not declared: its p values are not adjusted."""
 CONTROLS = "with a control"
 """The family of every pair with a control other than the baseline: controls cost the contenders no power."""
-BUDGET_TOLERANCE = 0.05
-"""Shares of the budget may differ by this and by one step of each, since training ends with a whole step."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def compare(section: Section, metric: str) -> list[Comparison]:
 
 
 def _family(section: Section, metric: str, family: str, pairs: list[tuple[str, str]]) -> Iterator[Comparison]:
+    from .flags import blocking  # flags are found on sections, whose comparisons these are
+
     margin, sign = section.margin(metric), section.direction(metric)
     matched = [(a, b, *found) for a, b in pairs if (found := _matched(section, metric, a, b)) is not None]
     differences = [paired_difference(left.to_numpy(), right.to_numpy()) for _, _, left, right in matched]
@@ -99,7 +99,7 @@ def _family(section: Section, metric: str, family: str, pairs: list[tuple[str, s
             margin=margin,
             higher_is_better=sign > 0,
             components=parts,
-            blocked=_blocked(section, a, b),
+            blocked=flag.text if (flag := blocking(section, a, b, metric)) else "",
         )
         verdict = _noted(verdict, section, a, b)
         rate = _win_rate(section, metric, a, b, left)
@@ -140,45 +140,6 @@ def _win_rate(section: Section, metric: str, a: str, b: str, like: pd.DataFrame)
         nan = float("nan")
         return Estimate(nan, nan, nan, nan, nan, nan, 0, like.shape[1])
     return win_rate(*chosen)
-
-
-def _blocked(section: Section, a: str, b: str) -> str:
-    """A flaw that keeps two algorithms from being compared at all, in words; empty when there is none."""
-    cells = section.cells
-    ids = {name: set(cells.loc[cells["algorithm"] == name, "id"]) for name in (a, b)}
-    for field, values in section.results.parity():
-        holders = [set(found) for found in values.values()]
-        if sum(bool(held & (ids[a] | ids[b])) for held in holders) > 1:
-            return f"not comparable: the cells differ in {field}"
-    trained = [name for name in (a, b) if _spent_steps(section, name) > 0]
-    if len(trained) == 2:
-        (first, step_a), (second, step_b) = (_spent_share(section, name) for name in trained)
-        if abs(first - second) > BUDGET_TOLERANCE + max(step_a, step_b):
-            return f"unequal budgets: {a} spent {first:.0%} and {b} {second:.0%}"
-    elif trained:
-        share, step = _spent_share(section, trained[0])
-        if share > 1 + BUDGET_TOLERANCE + step:
-            return f"over the budget: {trained[0]} spent {share:.0%}"
-    return ""
-
-
-def _spent_share(section: Section, name: str) -> tuple[float, float]:
-    """(largest share of a limit that was spent, mean over seeds; share of one step)."""
-    done = _done(section, name)
-    shares = [float(done[f"spent_{currency}"].mean()) / limit for currency, limit in section.limits.items()]
-    steps = _spent_steps(section, name)
-    if not shares or not np.isfinite(shares).any():
-        return 1.0, 1.0
-    return float(np.nanmax(shares)), 1 / steps if steps > 0 else 1.0
-
-
-def _spent_steps(section: Section, name: str) -> float:
-    """Optimizer steps, mean over seeds; 0 for what does not train."""
-    return float(_done(section, name)["spent_steps"].mean())
-
-
-def _done(section: Section, name: str) -> pd.DataFrame:
-    return section.cells[(section.cells["algorithm"] == name) & (section.cells["status"] == "ok")]
 
 
 def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:

@@ -85,7 +85,8 @@ def cost(section: Section, rows: Rows, axis: str) -> str:
     total = f"{axis}_with_shared"
 
     def spent(row: dict[str, Any]) -> str:
-        return formats.duration(row[total]) if axis == "seconds" else f"{formats.si(row[total])} FLOPs"
+        show = {"seconds": formats.duration, "peak_bytes": formats.size}
+        return show[axis](row[total]) if axis in show else f"{formats.si(row[total])} FLOPs"
 
     def gain(row: dict[str, Any]) -> str:
         return formats.fixed(row["gain"], formats.decimals(r["gain"] for r in rows), sign=True)

@@ -20,7 +20,9 @@ from bakeoff import declaration
 from bakeoff.contracts import Metric
 from bakeoff.errors import StoreError
 
+from .lock import LOCKED_OUT, locked_out
 from .reading import read_columns, read_json, read_jsonl, rerun
+from .scored import scorings
 from .scores import SCORE_COLUMNS, CellScores
 
 CURRENCIES = ("steps", "prompts", "tokens_trained", "tokens_generated", "tokens_scored", "flops", "seconds")
@@ -51,11 +53,13 @@ class Results:
     folder: Path
     plan: dict[str, Any]
     """plan.json: name, created, command, declarations, matrix, cells."""
+    mixed: bool = False
+    """Whether cells that differ in what must be equal are compared all the same; see ``lock``."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     """What reports computed from this run and share with each other; goes when the run's results go."""
 
     @classmethod
-    def read(cls, folder: Path) -> Results:
+    def read(cls, folder: Path, *, mixed: bool = False) -> Results:
         """Open the run in ``folder``. Raises ``StoreError`` when it is not a run of this schema version."""
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
@@ -67,12 +71,19 @@ class Results:
         for key in ("name", "declarations", "cells"):
             if key not in plan:
                 raise StoreError(f"{folder / 'plan.json'} has no {key!r}.", fix="Run the matrix again.")
-        return cls(folder, plan)
+        return cls(folder, plan, mixed)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """environment.json: python, platform, cpu, gpu, packages, git, command."""
         return read_json(self.folder / "environment.json")
+
+    def environment_or(self, otherwise: dict[str, Any]) -> dict[str, Any]:
+        """``environment``, or ``otherwise`` where the run has none that can be read."""
+        try:
+            return self.environment
+        except StoreError:
+            return otherwise
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -114,7 +125,9 @@ class Results:
     def scores(self, cell_id: str) -> CellScores:
         """The scores of one cell as arrays. Raises ``StoreError`` where it has none."""
         if cell_id not in self._scores:
-            self._scores[cell_id] = CellScores.read(self._cell(cell_id) / "scores.parquet")
+            later = [scoring.scores[scoring.scores["id"] == cell_id] for scoring in scorings(self)]
+            own = CellScores.read(self._cell(cell_id) / "scores.parquet")
+            self._scores[cell_id] = own.joined([rows for rows in later if len(rows)])
         return self._scores[cell_id]
 
     def samples(
@@ -169,7 +182,7 @@ class Results:
         wanted = self._present("ledger.json")
         used = [pd.DataFrame(self._ledgers[i]["shared"], columns=[*columns, "kind"]) for i in wanted]
         frames = [frame.drop_duplicates("stage") for frame in used]
-        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
+        frames = [frame.assign(label=frame["label"].astype(object).fillna(frame["kind"]))[columns] for frame in frames]
         return self._tag(wanted, frames, columns)
 
     def training(self) -> pd.DataFrame:
@@ -190,6 +203,9 @@ class Results:
         for cell_id in ids:
             for metric in self._records.get(cell_id, {}).get("metrics", ()):
                 metrics.setdefault(metric["name"], Metric(**{key: metric.get(key) for key in fields}))
+        for scoring in scorings(self):
+            for metric in scoring.metrics:
+                metrics.setdefault(metric.name, metric)
         return metrics
 
     @property
@@ -226,13 +242,15 @@ class Results:
         return self._records.get(cell_id, {})
 
     def parity(self) -> list[tuple[str, dict[str, list[str]]]]:
-        """What differs between cells of one model, task and budget that should be equal.
+        """What differs between cells of one model, task and budget that should be equal, and are compared.
 
-        A list of (field, {value: [cell ids]}), empty when the comparison is clean. A field that a cell
+        A list of (field, {value: [cell ids]}), empty unless cells are ``mixed``. A field that a cell
         did not record is not compared.
         """
         groups: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
         for cell in self.plan["cells"]:
+            if cell["id"] in self._locked_out:
+                continue
             for name, value in (self.record(cell["id"]).get("parity") or {}).items():
                 if value is not None:
                     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -286,12 +304,19 @@ class Results:
         joined = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
         return pd.concat([pd.DataFrame(tags), joined], axis="columns")
 
+    @cached_property
+    def _locked_out(self) -> dict[str, str]:
+        """Why the parity lock leaves a cell out, by its id."""
+        return {} if self.mixed else locked_out(self.plan["cells"], self._records)
+
     def _direction(self, metric: str) -> str:
         return self.metrics[metric].direction if metric in self.metrics else "none"
 
     def _row(self, cell: dict[str, Any], users: dict[str, int]) -> dict[str, Any]:
         record, ledger = self._records.get(cell["id"], {}), self._ledgers.get(cell["id"])
         status, reason, wall_s = self._status(cell)
+        if status == "ok" and cell["id"] in self._locked_out:
+            status, reason = LOCKED_OUT, self._locked_out[cell["id"]]
         row = {key: cell[key] for key in IDENTITY if key != "status"}
         row |= {"status": status, "reason": reason, "wall_s": wall_s}
         row["settings"] = json.dumps(record["settings"], sort_keys=True) if "settings" in record else ""

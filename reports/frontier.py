@@ -101,11 +101,9 @@ class Overoptimised:
 
 def of(section: Section) -> Frontier | None:
     """The frontier of a section by its primary metric; None where no pool was drawn or scored by that metric."""
-    metric = section.primary.name
-    pool = section.results.reference_pool(section.cells["id"])
-    if pool is None or metric not in pool.columns:
+    metric, wide = section.primary.name, _pool(section)
+    if wide is None:
         return None
-    wide = pool.pivot(index="prompt_id", columns="sample", values=metric).dropna(axis="index")
     rewards, sign = wide.to_numpy(float), section.direction(metric)
     kls, tilts = tilted(rewards, sign=sign)
     curve = mean_curve(kls, tilts, samples=rewards.shape[1])
@@ -121,6 +119,26 @@ def of(section: Section) -> Frontier | None:
         by_prompt = kls[:, rows], tilts[:, rows]
         policies[name] = _placed(section, reward, kl, Frontier(metric, curve, best, *rewards.shape, {}), by_prompt)
     return Frontier(metric, curve, best, *rewards.shape, policies)
+
+
+def on_prompts(section: Section, prompts: pd.Index) -> tuple[Curve, BestOfN, int] | None:
+    """What KL buys on ``prompts`` alone, (frontier, best-of-n, prompts): to draw beside curves over these prompts."""
+    wide = _pool(section)
+    kept = wide.loc[wide.index.intersection(prompts)] if wide is not None else None
+    if kept is None or kept.empty:
+        return None
+    rewards, sign = kept.to_numpy(float), section.direction(section.primary.name)
+    curve = mean_curve(*tilted(rewards, sign=sign), samples=rewards.shape[1])
+    return curve, best_of_n(rewards, sign=sign), len(kept)
+
+
+def _pool(section: Section) -> pd.DataFrame | None:
+    """The primary metric of the reference's samples, (prompts, samples); None where there is none."""
+    metric = section.primary.name
+    pool = section.results.reference_pool(section.cells["id"])
+    if pool is None or metric not in pool.columns:
+        return None
+    return pool.pivot(index="prompt_id", columns="sample", values=metric).dropna(axis="index")
 
 
 def _placed(

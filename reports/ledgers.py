@@ -139,7 +139,8 @@ def tuning(section: Section) -> Table:
            f"and changed since: {'; '.join(section.results.amendments)}. ")
         + "What was tried in other runs is not known to this report."
     )  # fmt: skip
-    return Table("tuning", "Tuning and selection", caption, pd.DataFrame(rows), columns)
+    frame = pd.DataFrame(rows, columns=None if rows else [column.key for column in columns])
+    return Table("tuning", "Tuning and selection", caption, frame, columns)
 
 
 def _hash(text: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from . import formats
+from .files import slug
 from .statistics import Estimate
 
 Kind = Literal[
@@ -82,8 +83,14 @@ class Table:
     frame: pd.DataFrame
     columns: tuple[Column, ...]
 
+    def cell_id(self, row: int, key: str) -> str:
+        """What a cell is called, in the page and in claims: table, row from 1 as in the CSV file, column."""
+        return f"{self.name}-{row}-{slug(key)}"
+
     def rows(self) -> list[list[Cell]]:
-        """The formatted cells, row by row."""
+        """The formatted cells, row by row; none where the frame has no row, whatever its columns."""
+        if self.frame.empty:
+            return []
         by_column = [self._format(column) for column in self.columns]
         return [list(row) for row in zip(*by_column, strict=True)]
 

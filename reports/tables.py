@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import across, checks, formats, ledgers
+from . import across, checks, formats, judged, ledgers
 from .analysis import Section, sections
 from .equality import amount_text
 from .findings import listing
@@ -43,7 +43,7 @@ def _tables(section: Section) -> list[Table]:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
     if section.metrics:
         made.append(metrics(section))
-    return [*made, *checks.tables_of(section), *ledgers.tables_of(section)]
+    return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
 
 
 def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
@@ -174,8 +174,14 @@ def _between(counts: tuple[int, ...]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}–{max(counts)}"
 
 
+def full_names(section: Section) -> str:
+    """What the short names stand for: "gpro" and "grpo" are one slip apart."""
+    names = section.cells.drop_duplicates("algorithm")[["algorithm", "title"]]
+    return "; ".join(f"{name}: {title}" for name, title in names.itertuples(index=False))
+
+
 def _leaderboard_caption(section: Section) -> str:
-    parts = [interval_note(section)]
+    parts = [f"{full_names(section)}.", interval_note(section)]
     if section.primary.note:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
     scores = section.results.references.get(section.task, {})

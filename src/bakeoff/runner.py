@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib
+import logging
 import signal
 import statistics
 import sys
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bakeoff.stageids import StageKey
+
+logger = logging.getLogger(__name__)
 
 WORKER = "bakeoff.worker"
 """The module that runs a cell: ``run_cell``, ``fingerprints``, ``incompatible``, ``estimate``, ``planned_stages``,
@@ -259,7 +262,19 @@ def run(
         work, past = importlib.import_module(WORKER), _past_costs(store)
         cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
         write_plan(matrix, cells, store)
+        if not interrupted:
+            _compare(matrix, store)
     return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))
+
+
+def _compare(matrix: Matrix, store: Store) -> None:
+    """A judge that costs nothing compares all algorithms now. Its failure fails no cell: they are measured."""
+    from bakeoff import scoring
+
+    try:
+        scoring.score_by_free_judge(store, matrix.spec.judge)
+    except Exception as error:
+        logger.warning("the algorithms were not compared with each other: %s", error)
 
 
 def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store, display: Display) -> bool:

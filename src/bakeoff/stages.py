@@ -49,6 +49,7 @@ class Stages:
         self.shared: list[dict[str, Any]] = []
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
+        self.reference_id: str | None = None
         self._annotator = setup.gold or setup.train_reward
         self.keys = StageKeys(setup.cell, setup.roles.device.type)
 
@@ -66,7 +67,9 @@ class Stages:
                 with meter.counting(self.setup.roles):
                     build(partial, meter)
                 ledger = {**meter.spent(), "roles": {name: asdict(role) for name, role in meter.roles.items()}}
+                spec = {name: getattr(self.setup.cell, name).model_dump(mode="json") for name in ("model", "lora")}
                 record = {"id": key.id, "kind": key.kind, "label": key.label, "inputs": key.record, "ledger": ledger}
+                record |= spec
                 self.store.write_json(partial / "stage.json", record)
                 self.store.commit(partial)
         ledger = self.store.read_json(folder / "stage.json")["ledger"]
@@ -289,6 +292,7 @@ class Stages:
             self.store.write_frame(folder / "samples.parquet", frame)
 
         folder = self._stage(self.keys.reference_samples(), build)
+        self.reference_id = folder.name
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
 

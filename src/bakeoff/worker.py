@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bakeoff import models, registry
 from bakeoff.contracts import Algorithm, CompletionContext, TrainContext
 from bakeoff.errors import PluginFailure
+from bakeoff.overlap import overlap
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
 from bakeoff.spec import CellSpec, PluginSpec
@@ -118,6 +119,9 @@ class CellRun:
             self._train(context)
         self.overshoot = self.meter.overshoot()
         self.progress("evaluate", 0.0, "")
+        if self.algorithm.role == "reward" and self.algorithm.trains:
+            # Part of saving it, and so on no budget.
+            context.reward_model.normalise(context.rankings)
         self._measure(1.0)
         self._write_results()
 
@@ -340,12 +344,17 @@ class CellRun:
             "references": dict(setup.data.references),
             "reference_pool": self.reference_pool,
             "parity": parity(setup),
+            "reference_samples": self.stages.reference_id,
             "data": {
                 "source": setup.data.source,
                 "licence": setup.data.licence,
                 "fingerprint": setup.data.fingerprint,
                 "train_rows": len(setup.rows.train),
                 "test_rows": len(setup.rows.test),
+                "overlap": overlap(
+                    [row.prompt for row in setup.rows.train],
+                    {row.row["id"]: row.prompt for row in setup.evaluation_rows},
+                ),
                 "left_out": dict(setup.rows.left_out),
                 "bad_rows": len(setup.data.bad_rows),
                 "bad_row_examples": [asdict(row) for row in setup.data.bad_rows[:20]],

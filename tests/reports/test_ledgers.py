@@ -5,6 +5,7 @@ import json
 import pytest
 from bakeoff.reports import ledgers
 from bakeoff.reports.analysis import sections
+from bakeoff.reports.tables import all_tables
 
 
 def test_tuning_counts_what_was_dropped(run):
@@ -60,3 +61,15 @@ def test_data_says_what_training_saw_of_the_test(run):
     table = next(table for table in ledgers.tables_of(section) if table.name == "data")
     facts = dict(table.frame.itertuples(index=False))
     assert facts["overlap with training"] == "2 test prompts are equal to a training prompt, 1 nearly so"
+
+
+def test_run_in_which_every_cell_failed_still_has_its_tables(run):
+    """Nothing was recorded: each table has its columns, and the reasons are in the table of runs."""
+    for folder in run.folder.glob("cells/*"):
+        for file in folder.iterdir():
+            file.unlink()
+        status = {"schema_version": 1, "status": "oom", "reason": "no memory", "wall_s": 1.0}
+        (folder / "status.json").write_text(json.dumps(status))
+    made = {table.name: table.rows() for _, table in all_tables(run.results())}
+    assert made["tuning"] == []
+    assert len(made["runs"]) == 15

@@ -21,6 +21,15 @@ def test_leaderboard_is_printed_with_intervals_and_failures(results):
     assert any("grpo-lr3" in line and "[" in line for line in lines)
 
 
+def test_full_names_stand_below(results):
+    """What a short name stands for, once an algorithm."""
+    text = " ".join(printed(results).split())
+    titles = results.cells.drop_duplicates("algorithm")[["algorithm", "title"]]
+    assert len(titles) > 3
+    for name, title in titles.itertuples(index=False):
+        assert f"{name}: {title}" in text
+
+
 def test_labels_are_not_markup(run):
     """A label in square brackets is text, and an escape sequence does not reach the terminal."""
     plan = run.folder / "plan.json"
