@@ -7,6 +7,7 @@ class Base(Algorithm):
     """Leaves the policy alone and spends nothing."""
 
     title = "Untrained base"
+    is_control = True
     trains = False
 
     def train(self, context: TrainContext) -> None:

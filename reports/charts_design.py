@@ -106,8 +106,8 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
 
 
 def _closest(section: Section) -> tuple[str, str, tuple[float, int], Components, int] | None:
-    """The best two trained algorithms, or one and the baseline: (a, b, (difference, seeds), variances, prompts)."""
-    order = [name for name in section.ranked if name != section.baseline]
+    """The best two contenders, or one and the baseline: (a, b, (difference, seeds), variances, prompts)."""
+    order = [name for name in section.ranked if name in section.contenders]
     if not order:
         return None
     a, b = order[0], order[1] if len(order) > 1 else section.baseline

@@ -270,7 +270,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
         )  # fmt: skip
         caption = f"{shared}Thin ring: no other gains as much for less. Bars: {interval(section)}"
         title = f"Gain against {'peak memory' if axis == 'peak_bytes' else formats.phrase(axis)}"
-        alt = findings.cost(_totalled(d.rows, axis), axis, section.higher_is_better)
+        alt = findings.cost(section, _totalled(d.rows, axis), axis)
         return d.chart(f"cost-{axis}", title, alt=alt, caption=caption, family="Gain against cost", axis=axis)
 
 

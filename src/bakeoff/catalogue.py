@@ -95,8 +95,9 @@ def summary(plugin: type[Any]) -> str:
 
 def _facts(kind: Kind, plugin: type[Any]) -> dict[str, str]:
     if kind == "algorithm":
-        consumed = ", ".join(sorted(plugin.consumes)) if plugin.trains else "nothing: it leaves the policy as it is"
-        return {"trains on": consumed or "nothing that a task gives"}
+        consumed = ", ".join(sorted(plugin.consumes)) or "nothing that a task gives"
+        facts = {"trains on": consumed if plugin.trains else "nothing: it leaves the policy as it is"}
+        return facts | ({"role": "a control, held against the others"} if plugin.is_control else {})
     if kind == "task":
         metrics = {"training reward": plugin.reward_metric, "gold reward": plugin.gold_metric}
         # A task's settings may decide; then its instances have a metric where the class has none.
