@@ -82,9 +82,10 @@ class Algorithm(ABC):
     entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
     ``trains`` is False only for control rows that leave the policy as it is. ``role`` is what it trains, and whose
-    tokens a budget counts: the policy, or ``context.reward_model``. ``bidirectional`` is True where the trained policy
-    attends to both sides, as an encoder does. Neither that nor a reward model is ever sampled, so evaluators that need
-    samples leave it out and reports do not rank it by their metrics.
+    tokens a budget counts: the policy, or ``context.reward_model``. ``trained_by`` says whose loop it
+    is ("TRL's DPOTrainer"). ``bidirectional`` is True where the trained policy attends to both sides, as an encoder
+    does. Neither that nor a reward model is ever sampled, so evaluators that need samples leave it out and reports do
+    not rank it by their metrics.
     """
 
     title: ClassVar[str]
@@ -92,6 +93,7 @@ class Algorithm(ABC):
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     consumes: ClassVar[frozenset[Source]] = frozenset()
+    trained_by: ClassVar[str] = ""
     trains: ClassVar[bool] = True
     role: ClassVar[Literal["policy", "reward"]] = "policy"
     bidirectional: ClassVar[bool] = False
@@ -100,6 +102,14 @@ class Algorithm(ABC):
     def is_sampled(cls) -> bool:
         """Whether what it trains is a policy that writes text, measured by samples."""
         return cls.role == "policy" and not cls.bidirectional
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why it cannot run in this environment and what to do, in a line; empty where it can.
+
+        Asked when a run is planned: its cells are then "incompatible". Imports nothing large.
+        """
+        return ""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

@@ -42,6 +42,8 @@ def incompatible(cell: CellSpec) -> str | None:
     if "preferences" in has:
         has |= {"rankings", "reward"}
     for name in names:
+        if why := registry.load("algorithm", name).unavailable():
+            return f"{name} cannot run here: {why}"
         missing = registry.load("algorithm", name).consumes - has
         if missing:
             return (
