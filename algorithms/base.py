@@ -7,6 +7,7 @@ class Base(Algorithm):
     """Leaves the policy alone and spends nothing."""
 
     title = "Untrained base"
+    trained_by = "nothing"
     trains = False
 
     def train(self, context: TrainContext) -> None:

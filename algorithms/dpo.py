@@ -9,7 +9,6 @@ TRL 1.x reads ``label_smoothing`` in some losses and passes over it in silence i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
@@ -56,9 +55,9 @@ class DPOSettings(PluginSettings):
     """Temperature of ``discopop``'s blend (arXiv:2406.08414, Eq. 5)."""
 
     @property
-    def losses(self) -> Mapping[str, float]:
+    def losses(self) -> dict[str, float]:
         """The losses of ``loss`` with their weights."""
-        return {self.loss: 1.0} if isinstance(self.loss, str) else self.loss
+        return {self.loss: 1.0} if isinstance(self.loss, str) else dict[str, float](self.loss.items())
 
     @model_validator(mode="after")
     def _losses_take_what_is_set(self) -> DPOSettings:
@@ -108,7 +107,7 @@ class DPO(Algorithm):
                 "Identity Preference Optimization",
                 "Azar et al. 2023, arXiv:2310.12036",
                 {"loss": "ipo"},
-                "Log-ratios are divided by the completion's length, prescribed by the authors to TRL; the paper has sums.",
+                "Log-ratios are divided by the completion's length, as the authors told TRL; the paper has sums.",
             ),
             "hinge": Preset(
                 "Sequence Likelihood Calibration's hinge",
@@ -120,8 +119,7 @@ class DPO(Algorithm):
             "robust": Preset(
                 "Provably Robust DPO",
                 "Chowdhury et al. 2024, arXiv:2403.00409",
-                {"loss": "robust", "label_noise": 0.1},
-                "beta 0.1; the paper has 0.01.",
+                {"loss": "robust", "label_noise": 0.1, "beta": 0.01},
             ),
             "cdpo": Preset(
                 "Conservative DPO",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from bakeoff import models, registry
-from bakeoff.contracts import SAMPLED
+from bakeoff.contracts import SAMPLED, Source
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
@@ -41,15 +42,8 @@ def incompatible(cell: CellSpec) -> str | None:
         has |= {"demonstrations", "preferences"}
     if "preferences" in has:
         has |= {"rankings", "reward"}
-    for name in names:
-        if why := registry.load("algorithm", name).unavailable():
-            return f"{name} cannot run here: {why}"
-        missing = registry.load("algorithm", name).consumes - has
-        if missing:
-            return (
-                f"{name} trains on {', '.join(sorted(missing))}, which task '{cell.task.label}' neither has nor "
-                f"yields (it has {', '.join(sorted(data.provides))})"
-            )
+    if reasons := [reason for name in names if (reason := _lacking(name, has, cell.task.label, data.provides))]:
+        return reasons[0]
     needs = [registry.load("evaluator", spec.name).needs for spec in cell.evaluators]
     if algorithm.role == "reward" and not any("pairs" in need for need in needs):
         return (
@@ -67,6 +61,19 @@ def incompatible(cell: CellSpec) -> str | None:
         wanted, there = cell.preparation.reward_model.comparisons or 0, _prompts_ranked(cell)
         if wanted > there:
             return f"its reward model is to learn from {wanted} comparisons, but at most {there} prompts are ranked"
+    return None
+
+
+def _lacking(name: str, has: set[Source], task: str, provides: Collection[Source]) -> str | None:
+    """What the algorithm needs of this environment or of the task, which ``has`` that in all, and does not get."""
+    algorithm = registry.load("algorithm", name)
+    if why := algorithm.unavailable():
+        return f"{name} cannot run here: {why}"
+    if missing := algorithm.consumes - has:
+        return (
+            f"{name} trains on {', '.join(sorted(missing))}, which task '{task}' neither has nor yields "
+            f"(it has {', '.join(sorted(provides))})"
+        )
     return None
 
 
