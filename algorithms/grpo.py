@@ -38,8 +38,8 @@ class GRPOSettings(OnPolicySettings):
     """PPO's pessimistic surrogate, or the clipped ratio as a weight without gradient (CISPO, arXiv:2506.13585)."""
     train_truncated: bool = True
     """Whether completions that were cut off at the length limit count in the loss (DAPO: no)."""
-    overlong: int = Field(default=0, ge=0)
-    """Tokens before the length limit over which a penalty rises from 0 to 1 (DAPO's soft overlong punishment)."""
+    overlong: float = Field(default=0.0, ge=0, le=1)
+    """Last share of the length limit, over which a penalty rises from 0 to 1 (DAPO, Eq. 13: a fifth)."""
 
 
 class GRPO(OnPolicyAlgorithm):
@@ -66,9 +66,9 @@ class GRPO(OnPolicyAlgorithm):
             "dapo": Preset(
                 "Decoupled Clip and Dynamic Sampling Policy Optimization",
                 "Yu et al. 2025, arXiv:2503.14476",
-                {"clip_high": 0.28, "beta": 0.0, "train_truncated": False, "overlong": 8},
-                "No dynamic sampling: groups of equal rewards are not drawn again, they have no gradient. The overlong "
-                "penalty starts 8 tokens before the length limit, the paper's 4,096 before 20,480.",
+                {"clip_high": 0.28, "beta": 0.0, "train_truncated": False, "overlong": 0.2},
+                "No dynamic sampling: groups of equal rewards are not drawn again, they have no gradient. Tokens of "
+                "completions that were cut off count in the mean, with a loss of 0.",
             ),
             "gspo": Preset(
                 "Group Sequence Policy Optimization",
@@ -94,8 +94,9 @@ class GRPO(OnPolicyAlgorithm):
         """One advantage a completion, the same for each of its tokens; (B, C)."""
         rewards = rollout.rewards
         if self.settings.overlong:
-            late = rollout.mask.sum(1) - (rollout.max_tokens - self.settings.overlong)
-            rewards = rewards - (late / self.settings.overlong).clamp(0, 1)
+            buffer = self.settings.overlong * rollout.max_tokens
+            late = rollout.mask.sum(1) - (rollout.max_tokens - buffer)
+            rewards = rewards - (late / buffer).clamp(0, 1)
         relative = objectives.group_advantages(rewards, self.settings.group, scale=self.settings.scale_rewards)
         return relative[:, None] * rollout.mask
 

@@ -49,7 +49,7 @@ class RewardModelRow(Algorithm):
     trained_by = "bakeoff's reward-model loop"
 
     def train(self, context: TrainContext) -> None:
-        """Train until the budget is spent; the rewards are normalised at the end."""
+        """Train until the budget is spent."""
 
         def steps() -> Iterator[int]:
             for step in context.steps():
@@ -64,5 +64,3 @@ class RewardModelRow(Algorithm):
             seed=context.seed,
             log=context.log,
         )
-        with context.meter.off():  # as every export is
-            context.reward_model.normalise(context.rankings)

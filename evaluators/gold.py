@@ -28,6 +28,7 @@ class Gold(Judge):
     title = "The higher gold reward wins"
     Settings = GoldSettings
     settings: GoldSettings
+    free = True
 
     def compare(self, context: EvalContext, rows: Sequence[Row], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
         score = context.gold or context.train_reward

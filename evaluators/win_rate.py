@@ -1,14 +1,11 @@
-"""How often a sample beats the reference's sample for the same prompt, by the matrix's judge.
-
-The judge is asked in both orders, since a language model prefers what it reads first; where the two verdicts
-disagree the comparison is a tie (Zheng et al. 2023, arXiv:2306.05685, section 3.4).
-"""
+"""How often a sample beats the reference's sample for the same prompt, by the matrix's judge, asked in both orders."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from bakeoff.contracts import EvalContext, Evaluator, Metric, Verdict
+from bakeoff.contracts import EvalContext, Evaluator, Metric
+from bakeoff.judging import ask
 
 from .long import long_form, sampled_rows
 
@@ -40,19 +37,6 @@ class WinRate(Evaluator):
         )
         rows = sampled_rows(context, pairs)
         policy, reference = pairs["completion"].tolist(), pairs["completion_reference"].tolist()
-        forward = context.judge.compare(context, rows, policy, reference)
-        backward = context.judge.compare(context, rows, reference, policy)
-        pairs["value"] = [_value(*verdicts) for verdicts in zip(forward, backward, strict=True)]
+        pairs["value"] = [outcome.value for outcome in ask(context.judge, context, rows, policy, reference)]
         valid = pairs.dropna(subset="value")
         return long_form(valid, {"win_rate": valid["value"]} if len(valid) else {})
-
-
-def _value(forward: Verdict, backward: Verdict) -> float | None:
-    """1, 0.5 or 0 for the policy, which is "a" forward and "b" backward; None when a verdict is invalid."""
-    if "invalid" in (forward, backward):
-        return None
-    if (forward, backward) == ("a", "b"):
-        return 1.0
-    if (forward, backward) == ("b", "a"):
-        return 0.0
-    return 0.5

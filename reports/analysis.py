@@ -9,30 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bakeoff.contracts import Metric
 
+from . import comparisons, equality, frontier, standings
+from .comparisons import Comparison
+from .equality import EqualBy
 from .files import slug
 from .frame import CURRENCIES, Primary, Results
-from .statistics import Estimate, Floats, Verdict, bounded, holm, paired_difference, two_way, verdict, win_rate
+from .frontier import Frontier, Overoptimised
+from .grids import align, means_by_seed
+from .preferences import LengthControlled
+from .scores import CellScores
+from .standings import Ranking
+from .statistics import Components, Estimate, Floats, bounded, two_way, variance_components
 
 BASELINE = "base"
 """The algorithm that trains nothing: what gains are measured from."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Algorithm ``a`` against ``b`` on the primary metric. ``difference`` is a - b on shared seeds and prompts."""
-
-    a: str
-    b: str
-    difference: Estimate
-    win_rate: Estimate
-    family: str
-    p_holm: float
-    verdict: Verdict
+RANGE_SHARE = 0.02
+"""The margin of a metric for which none is declared, as a share of its declared range."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,14 @@ class Point:
     spent_by_seed: dict[int, dict[str, float]] = field(default_factory=dict)
 
 
+class Cube(NamedTuple):
+    """Scores of one algorithm by one metric: values (seeds, prompts, samples), NaN where there is no score."""
+
+    seeds: pd.Index
+    prompts: pd.Index
+    values: Floats
+
+
 @dataclass(eq=False)
 class Section:
     """The comparable cells of one model, task and budget, and what can be said about them."""
@@ -57,8 +64,10 @@ class Section:
     budget: str
     slug: str
     """Prefix for file names; empty when the run has one section."""
+    _cubes: dict[tuple[str, str, int | None], Cube] = field(default_factory=dict, repr=False)
     _grids: dict[tuple[str, str, int | None], pd.DataFrame] = field(default_factory=dict, repr=False)
     _curves: dict[tuple[str, str], list[Point]] = field(default_factory=dict, repr=False)
+    _comparisons: dict[str, list[Comparison]] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -93,16 +102,30 @@ class Section:
     def metrics(self) -> dict[str, Metric]:
         """Declared metrics of this section's cells that were measured."""
         declared = self.results.declared(self.cells["id"])
-        return {name: declared[name] for name in declared if name in set(self._scores["metric"])}
+        return {name: declared[name] for name in declared if name in self._measured}
 
     @cached_property
     def primary(self) -> Primary:
-        return self.results.primary_of(self._scores["metric"].unique())
+        return self.results.primary_of(self._measured)
 
     @property
     def higher_is_better(self) -> bool:
-        metric = self.metrics.get(self.primary.name)
-        return metric is None or metric.direction != "lower"
+        return self.direction(self.primary.name) > 0
+
+    def direction(self, metric: str) -> float:
+        """-1 for a metric that is better when lower, else 1."""
+        declared = self.metrics.get(metric)
+        return -1.0 if declared is not None and declared.direction == "lower" else 1.0
+
+    def margin(self, metric: str) -> float | None:
+        """The largest difference that does not matter: as declared, or 2 % of the range; None without a range."""
+        declaration = self.results.declaration
+        if metric == declaration["primary_metric"] and declaration["margin"] is not None:
+            return float(declaration["margin"])
+        declared = self.metrics.get(metric)
+        if declared is None or declared.low is None or declared.high is None:
+            return None
+        return RANGE_SHARE * (declared.high - declared.low)
 
     @cached_property
     def limits(self) -> dict[str, float]:
@@ -119,7 +142,7 @@ class Section:
     @cached_property
     def ranked(self) -> list[str]:
         """Finished algorithms, best primary metric first."""
-        sign = -1 if self.higher_is_better else 1
+        sign = -self.direction(self.primary.name)
         return sorted(self.finished, key=lambda name: sign * self._mean(name))
 
     @cached_property
@@ -139,6 +162,16 @@ class Section:
 
     # ----------------------------------------------------------------------------- estimates
 
+    def cube(self, algorithm: str, metric: str, probe: int | None = None) -> Cube:
+        """Scores (seeds, prompts, samples) at the end, or at the ``probe``-th evaluation along training.
+
+        Prompts and samples that any of the seeds lacks are left out.
+        """
+        key = (algorithm, metric, probe)
+        if key not in self._cubes:
+            self._cubes[key] = self._cube(algorithm, metric, probe)
+        return self._cubes[key]
+
     def grid(self, algorithm: str, metric: str, probe: int | None = None) -> pd.DataFrame:
         """Scores (seeds, prompts), mean over samples, at the end or at the ``probe``-th evaluation.
 
@@ -146,43 +179,85 @@ class Section:
         """
         key = (algorithm, metric, probe)
         if key not in self._grids:
-            rows = self._rows(algorithm, metric, probe)
-            self._grids[key] = rows.groupby(["seed", "prompt_id"])["value"].mean().unstack().dropna(axis="columns")
+            cube = self.cube(algorithm, metric, probe)
+            known = np.isfinite(cube.values)
+            counts = known.sum(axis=2)
+            totals = np.where(known, cube.values, 0.0).sum(axis=2)
+            whole = (counts > 0).all(axis=0)
+            means = totals[:, whole] / np.maximum(counts[:, whole], 1)
+            self._grids[key] = pd.DataFrame(means, index=cube.seeds, columns=cube.prompts[whole])
         return self._grids[key]
 
     def estimate(self, algorithm: str, metric: str) -> Estimate | None:
         """Mean of a metric at the end of training, or None where it was not measured."""
         grid = self.grid(algorithm, metric)
-        return self._two_way(grid, metric) if grid.size else None
+        return self.two_way(grid, metric) if grid.size else None
 
-    def _two_way(self, grid: pd.DataFrame, metric: str) -> Estimate:
+    def two_way(self, grid: pd.DataFrame, metric: str) -> Estimate:
         """The mean with its interval, which ends where the metric's declared range does."""
         declared = self.metrics.get(metric)
         estimate = two_way(grid.to_numpy())
         return bounded(estimate, declared.low, declared.high) if declared else estimate
 
+    def components(self, algorithm: str) -> Components | None:
+        """Where the variance of the primary metric comes from; None with one seed, one prompt, or a gap."""
+        cube = self.cube(algorithm, self.primary.name)
+        values = cube.values[:, np.isfinite(cube.values).all(axis=(0, 2))]
+        return variance_components(values) if min(values.shape[:2], default=0) > 1 and values.size else None
+
     @cached_property
     def effects(self) -> dict[str, Comparison]:
-        """Each trained algorithm against the baseline: the primary family, Holm-adjusted."""
-        if self.baseline is None:
-            return {}
-        pairs = [(name, self.baseline) for name in self.trained]
-        return {comparison.a: comparison for comparison in self._family(pairs, f"against {self.baseline}")}
+        """Each trained algorithm against the baseline, by its label."""
+        return {pair.a: pair for pair in self.pairs if pair.b == self.baseline}
 
     @cached_property
     def pairs(self) -> list[Comparison]:
-        """Both Holm families: against the baseline, and trained algorithms against each other (better one first)."""
-        names = [name for name in self.ranked if name != self.baseline]
-        among = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-        return [*self.effects.values(), *self._family(among, "among trained")]
+        """Every pair on the primary metric: against the baseline first, then trained ones, the better one first."""
+        return self.comparisons(self.primary.name)
+
+    def comparisons(self, metric: str) -> list[Comparison]:
+        """Every pair on any metric; those of all but the primary one are exploratory and not adjusted."""
+        if metric not in self._comparisons:
+            self._comparisons[metric] = comparisons.compare(self, metric)
+        return self._comparisons[metric]
+
+    @cached_property
+    def length_controlled(self) -> dict[str, LengthControlled]:
+        """By trained algorithm: the win rate over where training started as it would be at equal length."""
+        return standings.length_controlled(self)
+
+    @cached_property
+    def ranking(self) -> Ranking | None:
+        """Bradley-Terry strengths of the finished algorithms by the primary metric; None with fewer than three."""
+        return standings.ranking(self)
+
+    @cached_property
+    def tiers(self) -> dict[str, str]:
+        """Letters of each finished algorithm: two that share one are not separated by a verdict."""
+        return standings.tiers(self)
+
+    @cached_property
+    def frontier(self) -> Frontier | None:
+        """What KL buys at best, and what each algorithm made of it; None without a pool of reference samples."""
+        return frontier.of(self)
+
+    @cached_property
+    def overoptimised(self) -> dict[str, Overoptimised]:
+        """By trained algorithm: training reward and gold reward against KL; empty where they are one and the same."""
+        return frontier.overoptimised(self)
+
+    @cached_property
+    def equal_by(self) -> dict[str, EqualBy]:
+        """By currency: the leaderboard where all have spent the same of it. See ``equality.EqualBy``."""
+        return equality.by_currency(self)
 
     def by_seed(self, algorithm: str) -> dict[int, float]:
         """Mean gain over the baseline of each seed; the mean itself where there is no baseline."""
         if self.baseline is None:
-            return _by_seed(self.grid(algorithm, self.primary.name))
+            return means_by_seed(self.grid(algorithm, self.primary.name))
         primary = self.primary.name
-        a, b = _align(self.grid(algorithm, primary), self.grid(self.baseline, primary))
-        return _by_seed(a - b)
+        a, b = align(self.grid(algorithm, primary), self.grid(self.baseline, primary))
+        return means_by_seed(a - b)
 
     def curve(self, algorithm: str, metric: str) -> list[Point]:
         """A metric along training, every point of every algorithm on ``curve_prompts``.
@@ -194,12 +269,12 @@ class Section:
         return self._curves[algorithm, metric]
 
     def _curve(self, algorithm: str, metric: str) -> list[Point]:
-        grids = [self._on_curve(self.grid(algorithm, metric, probe)) for probe in range(self._probe_count(algorithm))]
+        grids = [self.on_curve(self.grid(algorithm, metric, probe)) for probe in range(self.probe_count(algorithm))]
         if not grids or any(not grid.size for grid in grids):
             return []
-        points = [self._point(grid, metric, self._spent(algorithm, probe)) for probe, grid in enumerate(grids)]
+        points = [self._point(grid, metric, self.spent(algorithm, probe)) for probe, grid in enumerate(grids)]
         if algorithm != self.baseline and self.baseline and points[0].fraction > 0:
-            start = self._on_curve(self.grid(self.baseline, metric))
+            start = self.on_curve(self.grid(self.baseline, metric))
             if start.size:
                 points.insert(0, self._point(start, metric, None))
         return points
@@ -212,108 +287,97 @@ class Section:
         """
         shared: pd.Index | None = None
         for name in self.finished:
-            for probe in range(self._probe_count(name)):
+            for probe in range(self.probe_count(name)):
                 prompts = self.grid(name, self.primary.name, probe).columns
                 shared = prompts if shared is None else shared.intersection(prompts)
         return shared if shared is not None else pd.Index([])
 
-    def _on_curve(self, grid: pd.DataFrame) -> pd.DataFrame:
+    def on_curve(self, grid: pd.DataFrame) -> pd.DataFrame:
+        """The columns of a grid that are among ``curve_prompts``."""
         return grid[grid.columns.intersection(self.curve_prompts)]
 
     def final_scores(self, algorithm: str, seed: int) -> pd.DataFrame:
         """Scores of the first samples of one cell at the end: one row a prompt, one column a metric."""
-        rows = self._scores
-        rows = rows[(rows["algorithm"] == algorithm) & (rows["seed"] == seed) & (rows["fraction"] == 1.0)]
-        rows = rows[rows["sample"] == rows["sample"].min()]
-        return rows.pivot(index="prompt_id", columns="metric", values="value")
+        scores = self._cells_of(algorithm)[seed]
+        first = {metric: scores.at(metric, -1)[:, 0] for metric in scores.metrics}
+        return pd.DataFrame(first, index=scores.prompts).dropna(how="all")
+
+    def values(self, algorithm: str, metric: str) -> pd.Series[float]:
+        """Every score of a metric at the end of training, one a sample."""
+        values = self.cube(algorithm, metric).values.ravel()
+        return pd.Series(values[np.isfinite(values)])
+
+    def probe_count(self, algorithm: str) -> int:
+        """Evaluations that every seed of an algorithm has; seeds may have stopped at slightly different shares."""
+        return min((len(scores.fractions) for scores in self._cells_of(algorithm).values()), default=0)
+
+    def spent(self, algorithm: str, probe: int) -> pd.DataFrame:
+        """What each seed, the index, had spent of each currency at an evaluation, and ``fraction``."""
+        rows = self._ledger[(self._ledger["algorithm"] == algorithm) & (self._ledger["status"] == "ok")]
+        last = rows["fraction"] == 1.0
+        final = probe == self.probe_count(algorithm) - 1
+        columns = ["fraction", *CURRENCIES]
+        return rows[last if final else ~last & (rows["probe"] == probe)].set_index("seed")[columns].astype(float)
 
     # ------------------------------------------------------------------------------- plumbing
 
     @cached_property
-    def _scores(self) -> pd.DataFrame:
-        """Scores of cells that ended well, with ``probe``: the rank of the evaluation within its cell, from 0."""
-        scores = self._mine(self.results.scores)
-        scores = scores[scores["status"] == "ok"]
-        return scores.assign(probe=_rank(scores))
+    def _measured(self) -> list[str]:
+        """Metrics that any cell that ended well has scores of, sorted."""
+        return sorted({name for scores in self._scores.values() for cell in scores.values() for name in cell.metrics})
 
     @cached_property
-    def _tables(self) -> dict[tuple[str, str], pd.DataFrame]:
-        groups = self._scores.groupby(["algorithm", "metric"], sort=False)
-        return {(str(algorithm), str(metric)): rows for (algorithm, metric), rows in groups}
+    def _scores(self) -> dict[str, dict[int, CellScores]]:
+        """Scores of the cells that ended well, by algorithm and seed."""
+        found: dict[str, dict[int, CellScores]] = {name: {} for name in self.algorithms}
+        for cell in self.cells[self.cells["status"] == "ok"].sort_values("seed").itertuples():
+            found[str(cell.algorithm)][int(str(cell.seed))] = self.results.scores(str(cell.id))
+        return found
+
+    def _cells_of(self, algorithm: str) -> dict[int, CellScores]:
+        return self._scores.get(algorithm, {})
 
     @cached_property
     def _ledger(self) -> pd.DataFrame:
         probes = self._mine(self.results.probes())
-        return probes.assign(probe=_rank(probes))
+        rank = probes.groupby("id", observed=True)["fraction"].rank(method="dense") - 1
+        return probes.assign(probe=rank.fillna(0).astype(int))
 
     def _mine(self, frame: pd.DataFrame) -> pd.DataFrame:
         mine = (frame["model"] == self.model) & (frame["task"] == self.task) & (frame["budget"] == self.budget)
         return frame[mine]
 
-    def _rows(self, algorithm: str, metric: str, probe: int | None) -> pd.DataFrame:
-        """Scores of one metric at the ``probe``-th evaluation, at the end when None."""
-        rows = self._tables.get((algorithm, metric))
-        if rows is None:
-            return self._scores.head(0)
-        last = rows["fraction"] == 1.0
-        at_end = probe is None or probe == self._probe_count(algorithm) - 1
-        return rows[last] if at_end else rows[~last & (rows["probe"] == probe)]
-
-    def _probe_count(self, algorithm: str) -> int:
-        """Evaluations that every seed of an algorithm has; seeds may have stopped at slightly different shares."""
-        return self._probe_counts.get(algorithm, 0)
-
-    @cached_property
-    def _probe_counts(self) -> dict[str, int]:
-        last = self._scores.groupby(["algorithm", "seed"])["probe"].max().groupby(level="algorithm").min()
-        return {str(name): int(probe) + 1 for name, probe in last.items()}
-
-    def _spent(self, algorithm: str, probe: int) -> pd.DataFrame:
-        rows = self._ledger[(self._ledger["algorithm"] == algorithm) & (self._ledger["status"] == "ok")]
-        last = rows["fraction"] == 1.0
-        final = probe == self._probe_count(algorithm) - 1
-        return rows[last if final else ~last & (rows["probe"] == probe)].set_index("seed")
+    def _cube(self, algorithm: str, metric: str, probe: int | None) -> Cube:
+        cells = {seed: cell for seed, cell in self._cells_of(algorithm).items() if metric in cell.metrics}
+        last = probe is None or probe == self.probe_count(algorithm) - 1
+        # A cell that stopped short of an evaluation at 1 has no end to report.
+        cells = {seed: cell for seed, cell in cells.items() if not last or cell.fractions[-1:] == [1.0]}
+        if not cells:
+            return Cube(pd.Index([], dtype=int), pd.Index([], dtype=object), np.zeros((0, 0, 0)))
+        first, *rest = cells.values()
+        prompts, samples = first.prompts, pd.Index(first.samples)
+        for cell in rest:
+            prompts = prompts if prompts.equals(cell.prompts) else prompts.intersection(cell.prompts)
+            samples = samples.intersection(cell.samples)
+        values = []
+        for cell in cells.values():
+            whole = cell.at(metric, -1 if last else int(probe or 0))
+            rows, columns = cell.prompts.get_indexer(prompts), pd.Index(cell.samples).get_indexer(samples)
+            values.append(whole if whole.shape == (len(rows), len(columns)) else whole[np.ix_(rows, columns)])
+        return Cube(pd.Index(cells), prompts, np.stack(values))
 
     def _point(self, grid: pd.DataFrame, metric: str, spent: pd.DataFrame | None) -> Point:
-        by_seed = _by_seed(grid)
+        by_seed = means_by_seed(grid)
         if spent is None:
             nothing = dict.fromkeys(CURRENCIES, 0.0)
-            return Point(0.0, self._two_way(grid, metric), by_seed, nothing, {seed: nothing for seed in by_seed})
-        costs = spent[list(CURRENCIES)].astype(float)
+            return Point(0.0, self.two_way(grid, metric), by_seed, nothing, {seed: nothing for seed in by_seed})
+        costs = spent[list(CURRENCIES)]
         spent_by_seed = {int(seed): dict(zip(CURRENCIES, row, strict=True)) for seed, *row in costs.itertuples()}
         mean = {name: float(costs[name].mean()) for name in CURRENCIES}
-        return Point(float(spent["fraction"].mean()), self._two_way(grid, metric), by_seed, mean, spent_by_seed)
+        return Point(float(spent["fraction"].mean()), self.two_way(grid, metric), by_seed, mean, spent_by_seed)
 
     def _mean(self, algorithm: str) -> float:
         return float(self.grid(algorithm, self.primary.name).to_numpy().mean())
-
-    def _family(self, pairs: list[tuple[str, str]], family: str) -> list[Comparison]:
-        measured = [(a, b, *found) for a, b in pairs if (found := self._compare(a, b)) is not None]
-        adjusted = holm([difference.p for _, _, difference, _ in measured])
-        return [
-            Comparison(a, b, difference, rate, family, float(p), self._verdict(difference, float(p)))
-            for (a, b, difference, rate), p in zip(measured, adjusted, strict=True)
-        ]
-
-    def _verdict(self, difference: Estimate, p: float) -> Verdict:
-        return verdict(difference, p, higher_is_better=self.higher_is_better)
-
-    def _compare(self, a: str, b: str) -> tuple[Estimate, Estimate] | None:
-        """(difference, win rate) on the seeds and prompts that both have; None when they share none."""
-        left, right = _align(self.grid(a, self.primary.name), self.grid(b, self.primary.name))
-        if not left.size:
-            return None
-        sign = 1.0 if self.higher_is_better else -1.0
-        cubes = [sign * self._cube(name, left) for name in (a, b)]
-        return paired_difference(left.to_numpy(), right.to_numpy()), win_rate(*cubes)
-
-    def _cube(self, algorithm: str, like: pd.DataFrame) -> Floats:
-        """Primary scores (seeds, prompts, samples) in the order of ``like``; NaN where a sample is missing."""
-        rows = self._rows(algorithm, self.primary.name, None)
-        wide = rows.pivot(index="seed", columns=["prompt_id", "sample"], values="value")
-        samples = wide.columns.get_level_values("sample").unique()
-        columns = pd.MultiIndex.from_product([like.columns, samples], names=wide.columns.names)
-        return wide.reindex(index=like.index, columns=columns).to_numpy(float).reshape(*like.shape, len(samples))
 
 
 def sections(results: Results) -> tuple[Section, ...]:
@@ -338,18 +402,3 @@ def _sections(results: Results) -> tuple[Section, ...]:
 def _keys(results: Results) -> Iterator[tuple[str, str, str]]:
     for cell in results.plan["cells"]:
         yield cell["model"], cell["task"], cell["budget"]
-
-
-def _by_seed(grid: pd.DataFrame) -> dict[int, float]:
-    return {int(seed): float(mean) for seed, mean in zip(grid.index, grid.mean(axis=1), strict=True)}
-
-
-def _align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both on the seeds and prompts that they share, in one order."""
-    seeds, prompts = a.index.intersection(b.index), a.columns.intersection(b.columns)
-    return a.loc[seeds, prompts], b.loc[seeds, prompts]
-
-
-def _rank(rows: pd.DataFrame) -> pd.Series[int]:
-    """Each row's evaluation within its cell, from 0 in the order of the budget spent."""
-    return (rows.groupby("id")["fraction"].rank(method="dense") - 1).fillna(0).astype(int)

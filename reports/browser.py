@@ -11,43 +11,47 @@ import pandas as pd
 from .analysis import Section
 from .files import clip, visible
 
-PROMPTS = 40
-"""Prompts embedded for one section: each algorithm's biggest wins and losses first, then random ones."""
+PROMPTS = 64
+"""Prompts embedded for a page: each algorithm's extremes first, then random ones."""
 TEXT_LIMIT = 2_000
 """Characters shown of one text."""
 BYTES_LIMIT = 1_000_000
-"""Of JSON, all sections together; prompts are halved until it fits."""
-SHOWN = ("gold_reward", "train_reward", "kl", "length_tokens")
+"""Of JSON, all sections together; beyond it one seed is kept instead of all, then prompts are halved until it fits."""
+SHOWN = ("gold_reward", "train_reward", "win_rate", "kl", "length_tokens")
 SEED = 0
 """Of the generator that draws the random prompts."""
 
 
 def completions(sections: tuple[Section, ...]) -> list[dict[str, Any]]:
-    """One entry a section: {algorithms, baseline, primary, metrics, prompts}, at most ``BYTES_LIMIT`` of JSON.
+    """One entry a section: {algorithms, baseline, primary, higher, prompts}, at most ``BYTES_LIMIT`` of JSON.
 
-    A prompt has {id, prompt, completions: {algorithm: {seed, text, ended, metrics…}}}. Text is clipped and has its
-    invisible characters escaped; it is hostile all the same, to be set as text and never as HTML.
+    A prompt has {id, prompt, completions: {algorithm: [{seed, text, end, scores}]}}, the first sample of each seed.
+    Text is clipped and has its invisible characters escaped; it is hostile all the same, to be set as text and never
+    as HTML.
     """
-    count = max(1, PROMPTS // max(1, len(sections)))
+    count, every_seed = max(1, PROMPTS // max(1, len(sections))), True
     while True:
-        entries = [_entry(section, count) for section in sections]
+        entries = [_entry(section, count, every_seed) for section in sections]
         if count == 1 or len(json.dumps(entries)) <= BYTES_LIMIT:
             return entries
-        count //= 2
+        count, every_seed = (count if every_seed else count // 2), False
 
 
-def _entry(section: Section, count: int) -> dict[str, Any]:
-    seeds = {name: _seed(section, name) for name in section.finished}
-    scores = {name: section.final_scores(name, seed) for name, seed in seeds.items()}
+def _entry(section: Section, count: int, every_seed: bool) -> dict[str, Any]:
+    seeds = {name: _seeds(section, name, every_seed) for name in section.finished}
+    scores = {(name, seed): section.final_scores(name, seed) for name in seeds for seed in seeds[name]}
     texts = _texts(section, seeds)
     metrics = [name for name in dict.fromkeys((section.primary.name, *SHOWN)) if name in section.metrics]
     prompts = []
     for prompt_id in _choose(section, scores, count):
-        rows = {name: texts[name, prompt_id] for name in section.ranked if (name, prompt_id) in texts}
-        shown = {name: _completion(row, seeds[name], scores[name], metrics) for name, row in rows.items()}
-        if rows:
-            question = _safe(next(iter(rows.values()))["prompt"])
-            prompts.append({"id": visible(prompt_id), "prompt": question, "completions": shown})
+        shown: dict[str, list[dict[str, Any]]] = {}
+        for name in section.ranked:
+            rows = {seed: texts[name, seed, prompt_id] for seed in seeds[name] if (name, seed, prompt_id) in texts}
+            if rows:
+                shown[name] = [_completion(row, seed, scores[name, seed], metrics) for seed, row in rows.items()]
+                question = next(iter(rows.values()))["prompt"]
+        if shown:
+            prompts.append({"id": visible(prompt_id), "prompt": _safe(question), "completions": shown})
     return {
         "algorithms": [name for name in section.ranked if any(name in prompt["completions"] for prompt in prompts)],
         "baseline": section.baseline,
@@ -78,31 +82,47 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _seed(section: Section, name: str) -> int:
-    """The lowest seed that every finished algorithm has, else the lowest of this one."""
+def _seeds(section: Section, name: str, every: bool) -> list[int]:
+    """All seeds of an algorithm that ended well; or one: the lowest that all algorithms share, else its lowest."""
     primary = section.primary.name
-    have = [set(section.grid(other, primary).index) for other in section.finished]
-    shared = set.intersection(*have)
-    return int(min(shared or section.grid(name, primary).index))
+    own = sorted(int(seed) for seed in section.grid(name, primary).index)
+    if every:
+        return own
+    shared = set.intersection(*(set(section.grid(other, primary).index) for other in section.finished))
+    return [min(shared & set(own), default=own[0])]
 
 
-def _texts(section: Section, seeds: dict[str, int]) -> dict[tuple[str, str], dict[Any, Any]]:
-    """First samples of the chosen seeds, by (algorithm, prompt_id)."""
+def _texts(section: Section, seeds: dict[str, list[int]]) -> dict[tuple[str, int, str], dict[Any, Any]]:
+    """First samples of the chosen seeds, by (algorithm, seed, prompt_id)."""
     cells = section.cells
-    samples = section.results.samples(cells["id"][cells["seed"] == cells["algorithm"].map(seeds)])
+    wanted = [cell for cell, name, seed in zip(cells["id"], cells["algorithm"], cells["seed"], strict=True)
+              if seed in seeds.get(name, ())]  # fmt: skip
+    samples = section.results.samples(wanted)
     samples = samples[samples["sample"] == samples.groupby("id")["sample"].transform("min")]
-    return {(row["algorithm"], row["prompt_id"]): dict(row) for row in samples.to_dict("records")}
+    return {(row["algorithm"], int(row["seed"]), row["prompt_id"]): dict(row) for row in samples.to_dict("records")}
 
 
-def _choose(section: Section, scores: dict[str, pd.DataFrame], count: int) -> list[str]:
-    """Prompt ids: round by round each algorithm's next biggest win and loss against the baseline, then random."""
-    primary = section.primary.name
-    base = scores[section.baseline][primary] if section.baseline else None
-    orders = []
+def _choose(section: Section, scores: dict[tuple[str, int], pd.DataFrame], count: int) -> list[str]:
+    """Prompt ids: round by round each algorithm's next extreme, then random ones.
+
+    Extremes are the biggest wins and losses against the baseline, the widest gaps between proxy and gold, and the
+    highest KL, means over the seeds that the page holds.
+    """
+    by_algorithm: dict[str, list[pd.DataFrame]] = {}
+    for (name, _), frame in scores.items():
+        by_algorithm.setdefault(name, []).append(frame)
+    means = {name: pd.concat(frames).groupby(level=0).mean() for name, frames in by_algorithm.items()}
+    primary, orders = section.primary.name, []
     for name in section.trained:
-        gains = (scores[name][primary] - base if base is not None else scores[name][primary]).dropna().sort_values()
-        orders += [list(gains.index[::-1]), list(gains.index)]
-    known = sorted(set().union(*(frame.index for frame in scores.values()))) if scores else []
+        own = means[name]
+        gains = own[primary] - means[section.baseline][primary] if section.baseline else own[primary]
+        ranked = list(gains.dropna().sort_values().index)
+        orders += [ranked[::-1], ranked]
+        if {"train_reward", "gold_reward"} <= set(own):
+            orders.append(list((own["train_reward"] - own["gold_reward"]).dropna().sort_values().index[::-1]))
+        if "kl" in own:
+            orders.append(list(own["kl"].dropna().sort_values().index[::-1]))
+    known = sorted(set().union(*(frame.index for frame in means.values()))) if means else []
     extremes = [order[i] for i in range(max(1, count // 4)) for order in orders if i < len(order)]
     drawn = list(np.random.default_rng(SEED).permutation(known)) if known else []
     first = list(dict.fromkeys(extremes))[: max(1, count * 2 // 3)]

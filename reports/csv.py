@@ -10,9 +10,9 @@ import pandas as pd
 from bakeoff.contracts import Report
 
 from .analysis import sections
-from .charts import charts_of
 from .files import visible, write_atomic
 from .frame import Results
+from .gallery import all_charts
 from .tables import all_tables
 
 
@@ -53,5 +53,5 @@ class CSV(Report):
             prefix = f"{section.slug}-" if section is not None and section.slug else ""
             frames[f"{prefix}{table.name}"] = table.frame
         for section in sections(results):
-            frames |= {f"chart-{chart.name}": chart.data for chart in charts_of(section)}
+            frames |= {f"chart-{chart.name}": chart.data for chart in all_charts(section)}
         return [write_atomic(to / "tables" / f"{name}.csv", to_csv(frame)) for name, frame in frames.items()]

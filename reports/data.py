@@ -23,6 +23,10 @@ def facts(results: Results, section: Section) -> dict[str, Any]:
     told = {key: value for key, value in records[0].items() if isinstance(value, str | int) and key != "bad_rows"}
     if left_out := records[0].get("left_out"):
         told["left_out"] = _left_out(left_out)
+    if overlap := records[0].get("overlap"):
+        told["overlap_with_training"] = (
+            f"{overlap['exact']} test prompts are equal to a training prompt, {overlap['near']} nearly so"
+        )
     if records[0].get("bad_rows"):
         told["bad_rows"] = _bad_rows(records[0])
     derived: dict[str, list[str]] = {}

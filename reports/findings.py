@@ -8,6 +8,7 @@ from typing import Any
 from . import formats
 from .analysis import Point, Section
 from .statistics import Estimate
+from .verdicts import ENOUGH_SEEDS
 
 Rows = list[dict[str, Any]]
 """The data of a chart, a row a mark."""
@@ -21,15 +22,24 @@ def forest(section: Section, estimates: Mapping[str, Estimate]) -> str:
     if not section.effects:
         interval = formats.span(best.low, best.high, places)
         return f"{names[0]} has the best mean {primary}: {formats.fixed(best.mean, places)}, 95% interval {interval}."
-    words = {name: section.effects[name].verdict.word for name in names}
-    beat = [name for name in names if words[name] == "WIN"]
-    lost = [name for name in names if words[name] == "LOSS"]
+    verdicts = {name: section.effects[name].verdict for name in names}
+    beat = [name for name in names if verdicts[name].word == "WIN"]
+    lost = [name for name in names if verdicts[name].word == "LOSS"]
+    ahead = [name for name in names if verdicts[name].leaning == "ahead"]
     text = f"{names[0]} gains most over {section.baseline}: {formats.fixed(best.mean, places, sign=True)} {primary}, "
     text += f"95% interval {formats.span(best.low, best.high, places, sign=True)}."
+    few = f"fewer than {ENOUGH_SEEDS} seeds"
+    if not any(verdict.decides for verdict in verdicts.values()) and ahead:
+        return f"{text} With {few} this describes and does not decide: ahead of {section.baseline} {_are(ahead)}."
     if len(beat) == len(names) > 1:
         return f"{text} All {len(names)} algorithms beat {section.baseline}."
     text += f" {len(beat)} of {len(names)} algorithms beat{'s' if len(names) == 1 else ''} {section.baseline}"
-    return f"{text}{': ' + listing(beat) if len(beat) > 0 else ''}{'; worse: ' + listing(lost) if lost else ''}."
+    text += f"{': ' + listing(beat) if len(beat) > 0 else ''}{'; worse: ' + listing(lost) if lost else ''}."
+    return f"{text} Ahead with {few}: {listing(ahead)}." if ahead else text
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{'is' if len(names) == 1 else 'are'} {listing(names)}"
 
 
 def frontier(section: Section, rows: Rows) -> str:
@@ -73,7 +83,8 @@ def cost(rows: Rows, axis: str, higher_is_better: bool) -> str:
     total = f"{axis}_with_shared"
 
     def spent(row: dict[str, Any]) -> str:
-        return formats.duration(row[total]) if axis == "seconds" else f"{formats.si(row[total])} FLOPs"
+        show = {"seconds": formats.duration, "peak_bytes": formats.size}
+        return show[axis](row[total]) if axis in show else f"{formats.si(row[total])} FLOPs"
 
     def gain(row: dict[str, Any]) -> str:
         return formats.fixed(row["gain"], formats.decimals(r["gain"] for r in rows), sign=True)

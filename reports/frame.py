@@ -7,7 +7,7 @@ another schema version is a ``StoreError`` that names it. Imports no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,15 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from bakeoff import declaration
 from bakeoff.contracts import Metric
 from bakeoff.errors import StoreError
 
-SCHEMA_VERSION = 1
+from .lock import LOCKED_OUT, locked_out
+from .reading import read_columns, read_json, read_jsonl, rerun
+from .scored import scorings
+from .scores import SCORE_COLUMNS, CellScores
+
 CURRENCIES = ("steps", "prompts", "tokens_trained", "tokens_generated", "tokens_scored", "flops", "seconds")
 """What a ledger counts. ``seconds`` and ``flops`` are floats, the rest whole numbers."""
 IDENTITY = ["id", "model", "task", "budget", "algorithm", "algorithm_name", "title", "seed", "status"]
 """The columns of a cell that every other frame repeats."""
-SCORE_COLUMNS = ["prompt_id", "sample", "fraction", "metric", "value"]
 SAMPLE_COLUMNS = [
     *("prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"),
 ]
@@ -48,12 +52,14 @@ class Results:
 
     folder: Path
     plan: dict[str, Any]
-    """plan.json: name, created, command, primary_metric, matrix, cells."""
+    """plan.json: name, created, command, declarations, matrix, cells."""
+    mixed: bool = False
+    """Whether cells that differ in what must be equal are compared all the same; see ``lock``."""
     memo: dict[str, Any] = field(default_factory=dict, repr=False)
     """What reports computed from this run and share with each other; goes when the run's results go."""
 
     @classmethod
-    def read(cls, folder: Path) -> Results:
+    def read(cls, folder: Path, *, mixed: bool = False) -> Results:
         """Open the run in ``folder``. Raises ``StoreError`` when it is not a run of this schema version."""
         folder = Path(folder)
         if not (folder / "plan.json").is_file():
@@ -61,81 +67,133 @@ class Results:
                 f"{folder} is not a run: it has no plan.json.",
                 fix="Name a folder that `bakeoff run` wrote, e.g. runs/quickstart.",
             )
-        plan = _read_json(folder / "plan.json")
-        for key in ("name", "primary_metric", "cells"):
+        plan = read_json(folder / "plan.json")
+        for key in ("name", "declarations", "cells"):
             if key not in plan:
                 raise StoreError(f"{folder / 'plan.json'} has no {key!r}.", fix="Run the matrix again.")
-        return cls(folder, plan)
+        return cls(folder, plan, mixed)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """environment.json: python, platform, cpu, gpu, packages, git, command."""
-        return _read_json(self.folder / "environment.json")
+        return read_json(self.folder / "environment.json")
+
+    def environment_or(self, otherwise: dict[str, Any]) -> dict[str, Any]:
+        """``environment``, or ``otherwise`` where the run has none that can be read."""
+        try:
+            return self.environment
+        except StoreError:
+            return otherwise
 
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row a planned cell, in the plan's order.
 
-        Columns: ``IDENTITY``; ``reason`` (one line, empty when ok); ``settings`` (JSON); ``spent_<currency>``;
-        ``peak_bytes``; ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary`` (parameters);
-        ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages that the
-        cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
+        Columns: ``IDENTITY``; ``reason`` (one line, empty when ok); ``settings`` (JSON, empty before they are
+        known); ``spent_<currency>``; ``peak_bytes``; ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary``
+        (parameters); ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages that
+        the cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
         among the cells of the run that used them). Numbers are NaN where the cell did not get that far.
         """
         users: dict[str, int] = {}
-        for ledger in self._ledgers.values():
-            for stage in {share["stage"] for share in ledger["shared"]}:
+        for cell in self.plan["cells"]:
+            for stage in {share["stage"] for share in self._ledgers.get(cell["id"], {}).get("shared", ())}:
                 users[stage] = users.get(stage, 0) + 1
         return pd.DataFrame([self._row(cell, users) for cell in self.plan["cells"]], columns=_cell_columns())
+
+    @cached_property
+    def retired(self) -> pd.DataFrame:
+        """Cells that this run computed and that left its matrix, as in ``cells``. No estimate is over them."""
+        entries = [entry | {"incompatible": None} for entry in self.plan.get("retired", ())]
+        return pd.DataFrame([self._row(entry, {}) for entry in entries], columns=_cell_columns())
 
     def frame(self) -> pd.DataFrame:
         """All scores, long and tidy: the columns of ``IDENTITY`` and ``SCORE_COLUMNS``.
 
         One row a (cell, prompt, sample, fraction, metric); ``fraction`` is the share of the budget spent
         when the sample was drawn, 1.0 at the end. Cells without scores have no row; ``cells`` lists them.
+        Estimates do not go through this frame but through ``scores``.
         """
-        return self.scores.copy()
+        wanted = self._present("scores.parquet")
+        frames = [self.scores(cell_id).frame() for cell_id in wanted]
+        for name in ("prompt_id", "metric"):
+            known = sorted(set().union(*(frame[name].cat.categories for frame in frames)))
+            frames = [frame.assign(**{name: frame[name].cat.set_categories(known)}) for frame in frames]
+        return self._tag(wanted, frames, SCORE_COLUMNS)
 
-    def samples(self, ids: Iterable[str] | None = None, *, final: bool = True) -> pd.DataFrame:
-        """The sampled texts of the cells ``ids`` (all), ``final`` ones only or those of every probe.
+    def scores(self, cell_id: str) -> CellScores:
+        """The scores of one cell as arrays. Raises ``StoreError`` where it has none."""
+        if cell_id not in self._scores:
+            later = [scoring.scores[scoring.scores["id"] == cell_id] for scoring in scorings(self)]
+            own = CellScores.read(self._cell(cell_id) / "scores.parquet")
+            self._scores[cell_id] = own.joined([rows for rows in later if len(rows)])
+        return self._scores[cell_id]
 
-        Columns: ``IDENTITY``, ``SAMPLE_COLUMNS`` and, NaN where nobody measured them, ``LOGP_COLUMNS``. The text is
-        the model's own: treat it as hostile.
+    def samples(
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        final: bool = True,
+        prompts: Collection[str] | None = None,
+        columns: Collection[str] = (*SAMPLE_COLUMNS, *LOGP_COLUMNS),
+    ) -> pd.DataFrame:
+        """The sampled texts of the cells ``ids`` (all) for ``prompts`` (all), ``final`` ones or those of every probe.
+
+        Columns: ``IDENTITY``, ``SAMPLE_COLUMNS`` and, NaN where nobody measured them, ``LOGP_COLUMNS``; or of those the
+        ``columns`` and the keys ``prompt_id, sample, fraction``. Only what is asked for is read. The text is the
+        model's own: treat it as hostile.
         """
         wanted = self._present("samples.parquet", ids)
-        columns = [*SAMPLE_COLUMNS, *LOGP_COLUMNS]
-        files = [self._cell(i) / "samples.parquet" for i in wanted]
-        frames = [_read_parquet(file, SAMPLE_COLUMNS).reindex(columns=columns) for file in files]
-        samples = self._tag(wanted, frames, columns)
-        return samples[samples["fraction"] == 1.0].reset_index(drop=True) if final else samples
+        needed = [name for name in SAMPLE_COLUMNS if name in (*SAMPLE_COLUMNS[:3], *columns)]
+        optional = [name for name in LOGP_COLUMNS if name in columns]
+        kept: list[tuple[str, str, Any]] = [("fraction", "==", 1.0)] if final else []
+        kept += [("prompt_id", "in", list(prompts))] if prompts is not None else []
+        frames = []
+        for cell_id in wanted:
+            path = self._cell(cell_id) / "samples.parquet"
+            table = read_columns(path, needed, optional=optional, filters=kept or None)
+            frame = table.to_pandas().astype({"prompt_id": object})
+            frames.append(frame.reindex(columns=[*needed, *optional]))
+        return self._tag(wanted, frames, [*needed, *optional])
+
+    def reference_pool(self, ids: Iterable[str]) -> pd.DataFrame | None:
+        """Scored samples of where the cells ``ids`` start: ``prompt_id, sample`` and a column a reward.
+
+        None where none were drawn, or the cells do not all start at the same place.
+        """
+        stages = {record["reference_pool"] for i in ids if (record := self.record(i)).get("reference_pool")}
+        path = self.folder / "stages" / next(iter(stages), "") / "samples.parquet"
+        if len(stages) != 1 or not path.is_file():
+            return None
+        rewards = ("gold_reward", "train_reward")
+        return read_columns(path, ["prompt_id", "sample"], optional=rewards).to_pandas().astype({"prompt_id": object})
 
     def probes(self) -> pd.DataFrame:
         """What had been spent at each evaluation: ``IDENTITY``, ``fraction`` and every currency."""
         columns = ["fraction", *CURRENCIES]
-        frames = [pd.DataFrame(ledger["probes"], columns=columns) for ledger in self._ledgers.values()]
-        return self._tag(list(self._ledgers), frames, columns)
+        wanted = self._present("ledger.json")
+        return self._tag(wanted, [pd.DataFrame(self._ledgers[i]["probes"], columns=columns) for i in wanted], columns)
 
     def stages(self) -> pd.DataFrame:
         """What each cell used of the stages that cells share: ``IDENTITY``, ``stage`` (its id), ``label``, ``flops``,
         ``seconds``. The cost is that of the stage, which was computed once."""
         columns = ["stage", "label", "flops", "seconds"]
-        frames = [
-            pd.DataFrame(ledger["shared"], columns=[*columns, "kind"]).drop_duplicates("stage")
-            for ledger in self._ledgers.values()
-        ]
-        frames = [frame.assign(label=frame["label"].fillna(frame["kind"]))[columns] for frame in frames]
-        return self._tag(list(self._ledgers), frames, columns)
+        wanted = self._present("ledger.json")
+        used = [pd.DataFrame(self._ledgers[i]["shared"], columns=[*columns, "kind"]) for i in wanted]
+        frames = [frame.drop_duplicates("stage") for frame in used]
+        frames = [frame.assign(label=frame["label"].astype(object).fillna(frame["kind"]))[columns] for frame in frames]
+        return self._tag(wanted, frames, columns)
 
     def training(self) -> pd.DataFrame:
         """What the trainers logged, wide: ``IDENTITY``, ``step``, ``fraction``, ``seconds``, a column a metric."""
         wanted = self._present("training.jsonl")
-        frames = [pd.DataFrame(_read_jsonl(self._cell(i) / "training.jsonl")) for i in wanted]
+        frames = [pd.DataFrame(read_jsonl(self._cell(i) / "training.jsonl")) for i in wanted]
         return self._tag(wanted, frames, ["step", "fraction", "seconds"])
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Declared metrics by name. Tasks may declare one name differently: see ``declared``."""
-        return self.declared(self._records)
+        return self.declared(cell["id"] for cell in self.plan["cells"])
 
     def declared(self, ids: Iterable[str]) -> dict[str, Metric]:
         """The metrics that the cells ``ids`` declared; a name's first declaration wins."""
@@ -144,16 +202,25 @@ class Results:
         for cell_id in ids:
             for metric in self._records.get(cell_id, {}).get("metrics", ()):
                 metrics.setdefault(metric["name"], Metric(**{key: metric.get(key) for key in fields}))
+        for scoring in scorings(self):
+            for metric in scoring.metrics:
+                metrics.setdefault(metric.name, metric)
         return metrics
 
     @property
-    def primary(self) -> Primary:
-        """The metric that decides over the whole run."""
-        return self.primary_of(self.scores["metric"].unique())
+    def declaration(self) -> dict[str, Any]:
+        """What the run declared last: primary_metric, margin, family, seeds, prompts, hash; see bakeoff.declaration."""
+        last: dict[str, Any] = self.plan["declarations"][-1]
+        return last
+
+    @cached_property
+    def amendments(self) -> list[str]:
+        """What was changed of the declaration after there were results to look at, a line each; empty when nothing."""
+        return declaration.amendments(self.plan["declarations"])
 
     def primary_of(self, scored: Iterable[str]) -> Primary:
         """The plan's primary metric when it is among ``scored``, else the best stand-in, with a note."""
-        planned, scored = self.plan["primary_metric"], list(scored)
+        planned, scored = self.declaration["primary_metric"], list(scored)
         if planned in scored or not scored:
             return Primary(planned, "" if scored else "no cell has been scored yet")
         if "train_reward" in scored:
@@ -174,13 +241,15 @@ class Results:
         return self._records.get(cell_id, {})
 
     def parity(self) -> list[tuple[str, dict[str, list[str]]]]:
-        """What differs between cells of one model, task and budget that should be equal.
+        """What differs between cells of one model, task and budget that should be equal, and are compared.
 
-        A list of (field, {value: [cell ids]}), empty when the comparison is clean. A field that a cell
+        A list of (field, {value: [cell ids]}), empty unless cells are ``mixed``. A field that a cell
         did not record is not compared.
         """
         groups: dict[tuple[str, str, str, str], dict[str, list[str]]] = {}
         for cell in self.plan["cells"]:
+            if cell["id"] in self._locked_out:
+                continue
             for name, value in (self.record(cell["id"]).get("parity") or {}).items():
                 if value is not None:
                     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
@@ -197,38 +266,47 @@ class Results:
         wanted = [cell["id"] for cell in self.plan["cells"]] if ids is None else list(ids)
         return [cell_id for cell_id in wanted if (self._cell(cell_id) / file).is_file()]
 
+    @property
+    def _known(self) -> list[str]:
+        """Ids of planned and of retired cells."""
+        return [cell["id"] for part in ("cells", "retired") for cell in self.plan.get(part, ())]
+
     @cached_property
     def _records(self) -> dict[str, dict[str, Any]]:
-        return {i: _read_json(self._cell(i) / "cell.json") for i in self._present("cell.json")}
+        known = self._present("cell.json", self._known)
+        return {i: read_json(self._cell(i) / "cell.json") for i in known}
 
     @cached_property
     def _ledgers(self) -> dict[str, dict[str, Any]]:
         ledgers = {}
-        for cell_id in self._present("ledger.json"):
+        for cell_id in self._present("ledger.json", self._known):
             path = self._cell(cell_id) / "ledger.json"
-            ledgers[cell_id] = ledger = _read_json(path)
+            ledgers[cell_id] = ledger = read_json(path)
             if missing := {"spent", "shared", "probes", "trainable"} - set(ledger):
-                raise StoreError(f"{path} has no {sorted(missing)}.", fix=_rerun(path))
+                raise StoreError(f"{path} has no {sorted(missing)}.", fix=rerun(path))
         return ledgers
 
     @cached_property
-    def scores(self) -> pd.DataFrame:
-        """``frame()`` without the copy: read it, do not change it."""
-        wanted = self._present("scores.parquet")
-        frames = []
-        for cell_id in wanted:
-            path = self._cell(cell_id) / "scores.parquet"
-            frames.append(_read_parquet(path, SCORE_COLUMNS)[SCORE_COLUMNS])
-            if frames[-1].duplicated(SCORE_COLUMNS[:-1]).any():
-                raise StoreError(f"{path} scores a sample twice by one metric.", fix=_rerun(path))
-        return self._tag(wanted, frames, SCORE_COLUMNS)
+    def _scores(self) -> dict[str, CellScores]:
+        return {}
 
     def _tag(self, ids: list[str], frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
         """``frames`` one below the other, each with the identity of its cell in front."""
-        kept = [frame.assign(id=cell_id) for cell_id, frame in zip(ids, frames, strict=True) if len(frame)]
-        if not kept:
+        lengths = [len(frame) for frame in frames]
+        if not sum(lengths):
             return pd.DataFrame(columns=[*IDENTITY, *columns])
-        return self.cells[IDENTITY].merge(pd.concat(kept, ignore_index=True), on="id", how="inner")
+        place = {cell_id: row for row, cell_id in enumerate(self.cells["id"])}
+        rows = np.repeat([place[cell_id] for cell_id in ids], lengths)
+        # Categories: a few bytes a row, where text would take a hundred.
+        tags = {name: pd.Categorical(self.cells[name], ordered=False)[rows] for name in IDENTITY}
+        tags["seed"] = self.cells["seed"].to_numpy()[rows]
+        joined = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+        return pd.concat([pd.DataFrame(tags), joined], axis="columns")
+
+    @cached_property
+    def _locked_out(self) -> dict[str, str]:
+        """Why the parity lock leaves a cell out, by its id."""
+        return {} if self.mixed else locked_out(self.plan["cells"], self._records)
 
     def _direction(self, metric: str) -> str:
         return self.metrics[metric].direction if metric in self.metrics else "none"
@@ -236,9 +314,11 @@ class Results:
     def _row(self, cell: dict[str, Any], users: dict[str, int]) -> dict[str, Any]:
         record, ledger = self._records.get(cell["id"], {}), self._ledgers.get(cell["id"])
         status, reason, wall_s = self._status(cell)
+        if status == "ok" and cell["id"] in self._locked_out:
+            status, reason = LOCKED_OUT, self._locked_out[cell["id"]]
         row = {key: cell[key] for key in IDENTITY if key != "status"}
         row |= {"status": status, "reason": reason, "wall_s": wall_s}
-        row["settings"] = json.dumps(record.get("settings", {}), sort_keys=True)
+        row["settings"] = json.dumps(record["settings"], sort_keys=True) if "settings" in record else ""
         if ledger is None:
             return row
         row |= {f"spent_{name}": ledger["spent"].get(name, 0) for name in CURRENCIES}
@@ -248,18 +328,18 @@ class Results:
         for name in ("flops", "seconds"):
             costs = {share["stage"]: share.get(name, 0) for share in ledger["shared"]}
             row[f"shared_{name}"] = sum(costs.values())
-            row[f"amortised_{name}"] = sum(cost / users[stage] for stage, cost in costs.items())
+            row[f"amortised_{name}"] = sum(cost / users.get(stage, 1) for stage, cost in costs.items())
         return row
 
     def _status(self, cell: dict[str, Any]) -> tuple[str, str, float]:
         """(status, reason, wall-clock seconds) of a planned cell."""
         folder, partial = self._cell(cell["id"]), self._cell(f"{cell['id']}.partial")
         if folder.is_dir():
-            status = _read_json(folder / "status.json")
+            status = read_json(folder / "status.json")
             wanted = ("cell.json", "ledger.json", "scores.parquet") if status["status"] == "ok" else ()
             for file in wanted:
                 if not (folder / file).is_file():
-                    raise StoreError(f"{folder} says ok but has no {file}.", fix=_rerun(folder / file))
+                    raise StoreError(f"{folder} says ok but has no {file}.", fix=rerun(folder / file))
             return status["status"], status.get("reason") or "", status.get("wall_s", np.nan)
         if cell.get("incompatible"):
             return "incompatible", cell["incompatible"], np.nan
@@ -267,7 +347,7 @@ class Results:
             return "not_run", "not started", np.nan
         if not (partial / "progress.json").is_file():
             return "running", "starting", np.nan
-        progress = _read_json(partial / "progress.json", versioned=False)
+        progress = read_json(partial / "progress.json", versioned=False)
         return "running", f"{progress.get('phase')}, {progress.get('fraction') or 0:.0%} of the budget spent", np.nan
 
 
@@ -275,44 +355,3 @@ def _cell_columns() -> list[str]:
     ledger = ["peak_bytes", "wall_s", "trainable_policy", "trainable_auxiliary", "overshoot"]
     costs = ["shared_flops", "shared_seconds", "amortised_flops", "amortised_seconds"]
     return [*IDENTITY, "reason", "settings", *(f"spent_{name}" for name in CURRENCIES), *ledger, *costs]
-
-
-def _rerun(path: Path) -> str:
-    return f"Delete {path.parent} and run the matrix again: only what is missing is done."
-
-
-def _read_json(path: Path, *, versioned: bool = True) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing.", fix=_rerun(path)) from None
-    except ValueError as error:
-        raise StoreError(f"{path} is not JSON: {error}.", fix=_rerun(path)) from None
-    if not isinstance(content, dict):
-        raise StoreError(f"{path} does not hold a JSON object.", fix=_rerun(path))
-    if versioned and content.get("schema_version") != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path} has schema version {content.get('schema_version')!r}; this bakeoff reads {SCHEMA_VERSION}.",
-            fix="Read the run with the bakeoff version that environment.json names, or run the matrix again.",
-        )
-    return content
-
-
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise StoreError(f"{path}:{number} is not JSON: {error}.", fix=_rerun(path)) from None
-    return rows
-
-
-def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path} is not a Parquet file: {error}.", fix=_rerun(path)) from None
-    if missing := [name for name in columns if name not in frame.columns]:
-        raise StoreError(f"{path} has no column {', '.join(missing)}.", fix=_rerun(path))
-    return frame

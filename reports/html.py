@@ -8,34 +8,45 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from bakeoff.contracts import Report
-from bakeoff.errors import StoreError
 
-from . import formats
+from . import formats, style
 from .analysis import Section, sections
 from .browser import completions
-from .charts import Chart, charts_of, write_charts
-from .data import facts
-from .files import visible, write_atomic
+from .card import card
+from .charts import Chart
+from .claims import bibtex, claims
+from .files import slug, visible, write_atomic
+from .flags import PENDING, flags
 from .frame import Results
-from .svg import inline
-from .tables import Column, Table, runs, tables_of
+from .gallery import charts_of, write_charts
+from .ledgers import runs
+from .methods import METHODS, method_of
+from .svg import glyph, inline, strip
+from .table import Column, Table
+from .tables import tables_of
 
 HERE = Path(__file__).parent
+SCRIPTS = ("browser.js", "page.js")
+AXES = {"steps": "steps", "tokens_trained": "tokens trained", "tokens_generated": "tokens generated",
+        "flops": "FLOPs", "seconds": "seconds"}  # fmt: skip
+"""The currencies in which the page asks "equal by what?", and their names."""
+ROWS = 200
+"""Of a chart's data that the page shows: a chart of every prompt would fill it."""
 
 
 class HTML(Report):
     """``index.html``, and the charts beside it as files."""
 
     title = "One offline page"
-    templates: ClassVar[dict[str, str]] = {"page": "page.html.j2", "style": "page.css", "script": "page.js"}
 
     def write(self, results: Results, to: Path) -> list[Path]:
         """Write ``index.html`` and ``charts/`` under ``to``."""
@@ -43,22 +54,26 @@ class HTML(Report):
 
     def render(self, results: Results) -> str:
         """The page as text."""
-        style, script = (Markup((HERE / self.templates[name]).read_text("utf-8")) for name in ("style", "script"))
+        look = Markup((HERE / "page.css").read_text("utf-8"))
+        script = Markup("\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS))
         parts = sections(results)
-        return _environment().get_template(self.templates["page"]).render(
+        return _environment().get_template("page.html.j2").render(
             results=results,
             plan=results.plan,
-            environment=_environment_of(results),
             parts=[_part(section) for section in parts],
             runs=runs(results),
-            parity=_parity(results),
+            flags=flags(results),
             troubles=_troubles(results),
-            data=_data(results, parts),
-            completions=completions(parts),
-            style=style,
+            card=card(results),
+            claims=claims(results),
+            bibtex=bibtex(results),
+            methods=METHODS,
+            axes=AXES,
+            data={"parts": completions(parts)},
+            style=look,
             script=script,
             policy=(
-                f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+                f"default-src 'none'; style-src {_hash(look)}; script-src {_hash(script)}; "
                 "base-uri 'none'; form-action 'none'"
             ),
         )  # fmt: skip
@@ -74,8 +89,15 @@ def _environment() -> jinja2.Environment:
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
     made.policies["json.dumps_kwargs"] = {"sort_keys": False}  # scores stay in the order of importance
-    made.filters["phrase"] = formats.phrase
+    made.filters |= {"phrase": formats.phrase, "slug": slug}
+    made.globals |= {"method_of": method_of, "owners_of": _owners}
     return made
+
+
+def _owners(table: Table) -> list[str]:
+    """Whose row each one is; empty where a table's rows are no algorithm's."""
+    key = next((key for key in ("algorithm", "a") if key in table.frame), None)
+    return [str(name) for name in table.frame[key]] if key else [""] * len(table.frame)
 
 
 def _hash(text: str) -> str:
@@ -83,28 +105,45 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
+@dataclass(frozen=True)
+class Panel:
+    """What stands in one place of the page: a chart, or several that differ in the axis alone."""
+
+    title: str
+    figures: tuple[dict[str, Any], ...]
+    wide: bool
+
+
 def _part(section: Section) -> dict[str, Any]:
     """What the template shows of a section."""
     tables = {table.name: table for table in tables_of(section)}
-    charts = charts_of(section)
-    curves = [chart for chart in charts if "Learning curve" in chart.title]
-    costs = [chart for chart in charts if "against" in chart.title]
+    questions = charts_of(section)
+    looks = style.looks(list(dict.fromkeys(section.results.cells["algorithm"])), section.baseline)
+    first = next(iter(questions.values()), ())
     return {
         "section": section,
         "anchor": section.slug or "results",
         "tables": tables,
-        "lead": [_figure(chart) for chart in charts if chart not in curves and chart not in costs],
-        "switched": [
-            {"name": "Learning curves", "by": "budget axis", "charts": [_figure(c) for c in _by(curves, "flops")]},
-            {"name": "Cost against gain", "by": "cost", "charts": [_figure(c) for c in costs]},
+        "questions": {question: _panels(charts) for question, charts in questions.items()},
+        "headline": first[0].alt if first else "No cell of this comparison has finished yet.",
+        "glyphs": {name: glyph(look) for name, look in looks.items()},
+        "strips": _strips(section, looks),
+        "stripped": "delta" if section.baseline is not None else "primary",
+        "views": [
+            {"axis": currency, "table": tables[f"equal-{currency}"], "changed": found.winner_changes}
+            for currency, found in section.equal_by.items()
         ],
-        "headline": charts[0].alt if charts else "No cell of this comparison has finished yet.",
         "definitions": list(section.metrics.values()),
     }
 
 
-def _by(charts: list[Chart], first: str) -> list[Chart]:
-    return sorted(charts, key=lambda chart: not chart.name.endswith(first))
+def _panels(charts: tuple[Chart, ...]) -> list[Panel]:
+    """Charts in order; those of a family that differ in their axis share a panel."""
+    families: dict[str, list[Chart]] = {}
+    for chart in charts:
+        families.setdefault(chart.family, []).append(chart)
+    figures = {family: tuple(_figure(chart) for chart in members) for family, members in families.items()}
+    return [Panel(family, figures[family], members[0].wide) for family, members in families.items()]
 
 
 def _figure(chart: Chart) -> dict[str, Any]:
@@ -112,44 +151,34 @@ def _figure(chart: Chart) -> dict[str, Any]:
     numeric = pd.api.types.is_numeric_dtype
     names = [str(name) for name in chart.data]
     columns = tuple(Column(name, name, "number" if numeric(chart.data[name]) else "text") for name in names)
-    table = Table(chart.name, chart.title, "", chart.data, columns)
-    axis = chart.title.removeprefix("Learning curve by ").removeprefix("Gain against ")
-    return {"chart": chart, "svg": inline(chart), "table": table, "axis": axis}
+    shown = chart.data.head(ROWS)
+    caption = f"The first {ROWS} of {len(chart.data)} rows; all are in tables/chart-{chart.name}.csv."
+    table = Table(f"chart-{chart.name}", chart.title, caption if len(shown) < len(chart.data) else "", shown, columns)
+    return {"chart": chart, "svg": inline(chart), "table": table}
 
 
-def _environment_of(results: Results) -> dict[str, Any]:
-    try:
-        return results.environment
-    except StoreError as error:
-        return {"missing": str(error)}
-
-
-def _parity(results: Results) -> list[dict[str, Any]]:
-    """The parity problems: field, and for each value the cells that have it, the most common value in short."""
-    names = {row.id: f"{row.algorithm} seed {row.seed}" for row in results.cells.itertuples()}
-    problems = []
-    for name, values in results.parity():
-        most = max(values, key=lambda value: len(values[value]))
-        cells = {value: ", ".join(names[i] for i in ids) for value, ids in values.items()}
-        problems.append({"field": name, "values": cells | {most: f"the other {len(values[most])}"}})
-    return problems
+def _strips(section: Section, looks: dict[str, style.Look]) -> dict[str, Markup]:
+    """Each algorithm's gain, or mean where there is no baseline, as a dot with its interval on one common scale."""
+    estimates = {name: effect.difference for name, effect in section.effects.items()}
+    if not estimates:
+        means = {name: section.estimate(name, section.primary.name) for name in section.ranked}
+        estimates = {name: estimate for name, estimate in means.items() if estimate is not None}
+    drawn = {name: (e.mean, e.low, e.high) for name, e in estimates.items() if not formats.is_missing(e.low)}
+    if not drawn:
+        return {}
+    within = (min(0.0, *(low for _, low, _ in drawn.values())), max(0.0, *(high for *_, high in drawn.values())))
+    return {name: strip(*ends, within, looks[name]) for name, ends in drawn.items()}
 
 
 def _troubles(results: Results) -> list[str]:
-    """What a reader must know before any number: cells that are missing, few seeds, a proxy for the gold reward."""
+    """What a reader must know first and no flag says: cells without a result, a proxy for the gold reward."""
     counts = results.cells["status"].value_counts()
-    missing = [f"{count} {str(status).replace('_', ' ')}" for status, count in counts.items() if status != "ok"]
+    waiting = {str(status): count for status, count in counts.items() if status in PENDING and status != "ok"}
     notes = []
-    if missing:
-        lost = sum(counts) - counts.get("ok", 0)
-        notes.append(f"{lost} of {sum(counts)} cells {'has' if lost == 1 else 'have'} no result: {', '.join(missing)}.")
+    if waiting:
+        lost, told = sum(waiting.values()), (f"{n} {status.replace('_', ' ')}" for status, n in waiting.items())
+        notes.append(f"{lost} of {sum(counts)} cells {'has' if lost == 1 else 'have'} no result: {', '.join(told)}.")
     for section in sections(results):
         if section.primary.note:
             notes.append(f"{section.title}: {formats.phrase(section.primary.name)}, {section.primary.note}.")
     return notes
-
-
-def _data(results: Results, parts: tuple[Section, ...]) -> list[dict[str, Any]]:
-    """What each section's cells say about their data."""
-    told = [(section.title, facts(results, section)) for section in parts]
-    return [{"title": title, "items": items} for title, items in told if items]

@@ -14,9 +14,10 @@ from .tables import Table, all_tables
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "–": "--", "Δ": r"$\Delta$", "×": r"$\times$",
+    "|": r"\textbar{}", '"': "''", "−": "$-$", "–": "--", "Δ": r"$\Delta$", "×": r"$\times$",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "·": r"$\cdot$", "…": r"\ldots{}",
-    "\u2009": r"\,", "\u00a0": "~", "’": "'",
+    "≤": r"$\leq$", "≥": r"$\geq$", "±": r"$\pm$", "√": r"$\surd$", "²": r"$^2$", "≈": r"$\approx$", "β": r"$\beta$",
+    "\u2009": r"\,", "\u00a0": "~", "’": "'", "‘": "`", "“": "``", "”": "''", "—": "---",
 }  # fmt: skip
 """What LaTeX would read as a command or cannot print, and what to write instead."""
 
@@ -27,15 +28,15 @@ def escape(text: str) -> str:
     return re.sub("|".join(map(re.escape, SPECIAL)), lambda match: SPECIAL[match[0]], line)
 
 
-def to_latex(table: Table) -> str:
-    """A ``table`` environment with caption and label; needs ``\\usepackage{booktabs}``."""
+def to_latex(table: Table, prefix: str = "") -> str:
+    """A ``table`` environment with caption and label ``tab:<prefix><name>``; needs ``\\usepackage{booktabs}``."""
     rows = [[escape(cell.text) + (rf" {{\small {escape(cell.detail)}}}" if cell.detail else "") for cell in row]
             for row in table.rows()]  # fmt: skip
     lines = [
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{escape(table.title)}. {escape(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
+        rf"\label{{tab:{prefix}{table.name}}}",
         rf"\begin{{tabular}}{{{''.join('l' if column.is_text else 'r' for column in table.columns)}}}",
         r"\toprule",
         " & ".join(escape(column.title) for column in table.columns) + r" \\",
@@ -59,5 +60,5 @@ class LaTeX(Report):
         written = []
         for section, table in all_tables(results):
             prefix = f"{section.slug}-" if section is not None and section.slug else ""
-            written.append(write_atomic(to / "tables" / f"{prefix}{table.name}.tex", to_latex(table)))
+            written.append(write_atomic(to / "tables" / f"{prefix}{table.name}.tex", to_latex(table, prefix)))
         return written

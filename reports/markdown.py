@@ -8,11 +8,14 @@ from pathlib import Path
 from bakeoff.contracts import Report
 
 from .analysis import Section, sections
-from .charts import Chart, charts_of, write_charts
+from .charts import Chart
+from .claims import claims
 from .data import facts
 from .files import visible, write_atomic
+from .flags import flags
 from .formats import phrase
 from .frame import Results
+from .gallery import charts_of, write_charts
 from .tables import Table, runs, tables_of
 
 
@@ -37,25 +40,31 @@ class Markdown(Report):
         blocks = [f"# {escape(results.plan['name'])}"]
         if results.plan.get("command"):
             blocks.append(f"`{visible(results.plan['command']).replace('`', '')}`")
-        for field, values in results.parity():
-            found = "; ".join(f"{escape(value)} in {escape(', '.join(cells))}" for value, cells in values.items())
-            blocks.append(f"> **Not a fair comparison:** cells differ in {escape(field)}: {found}")
+        blocks += [
+            f"> **{'Not a fair comparison' if flag.blocks else 'Mind'} ({escape(flag.title)}):** {escape(flag.text)}"
+            for flag in flags(results)
+        ]
         parts = sections(results)
         for section in parts:
             blocks += _section(section, titled=len(parts) > 1)
+        if quotable := claims(results):
+            lines = [f"- {escape(claim.text)} `{claim.cell}`" for claim in quotable]
+            blocks += ["## Claims to quote", "\n".join(lines)]
         blocks += _table(runs(results))
         return "\n\n".join(blocks) + "\n"
 
 
 def _section(section: Section, *, titled: bool) -> list[str]:
-    charts = {chart.name.removeprefix(f"{section.slug}-"): chart for chart in charts_of(section)}
+    questions = charts_of(section)
     blocks = [f"# {escape(section.title)}"] if titled else []
-    if "effects" in charts:
-        blocks.append(f"**{escape(charts['effects'].alt)}**")
+    if questions:
+        blocks.append(f"**{escape(next(iter(questions.values()))[0].alt)}**")
     tables = tables_of(section)
     blocks += _table(tables[0])
-    for chart in charts.values():
-        blocks += _chart(chart)
+    for question, charts in questions.items():
+        blocks.append(f"## {question}")
+        for chart in charts:
+            blocks += _chart(chart)
     for table in tables[1:]:
         blocks += _table(table)
     if told := facts(section.results, section):
@@ -64,7 +73,8 @@ def _section(section: Section, *, titled: bool) -> list[str]:
 
 
 def _chart(chart: Chart) -> list[str]:
-    return [f"## {escape(chart.title)}", f"![{escape(chart.alt)}](charts/{chart.name}.svg)", escape(chart.caption)]
+    picture = f"![{escape(chart.alt)}](charts/{chart.name}.svg)"
+    return [f"### {escape(chart.title)}", escape(chart.alt), picture, escape(chart.caption)]
 
 
 def _table(table: Table) -> list[str]:

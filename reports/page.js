@@ -1,35 +1,52 @@
-"use strict";
-// Text from a model is only ever set as text: no innerHTML, no attribute that could hold a script.
-const data = JSON.parse(document.getElementById("completions-data").textContent);
+// The page around the completions: sorting, filtering, switches, marks of charts, and what stands behind a number.
 
-const make = (tag, text, className) => {
+function make(tag, text, className) {
   const node = document.createElement(tag);
   if (text !== undefined) node.textContent = text;
   if (className) node.className = className;
   return node;
-};
+}
 
-const button = (text, onClick) => {
+function button(text, onClick) {
   const node = make("button", text);
   node.type = "button";
   node.addEventListener("click", onClick);
   return node;
-};
+}
 
-const choice = (label, options, onChange) => {
+function option(value, text) {
+  const node = make("option", text);
+  node.value = value;
+  return node;
+}
+
+function choice(label, options) {
   const box = make("label", label), select = make("select");
-  for (const [value, text] of options) {
-    const option = make("option", text);
-    option.value = value;
-    select.append(option);
-  }
-  select.addEventListener("change", onChange);
+  select.append(...options.map(([value, text]) => option(value, text)));
   box.append(select);
   return [box, select];
-};
+}
 
-function sortable(table) {
-  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+function number(value, signed = false) {
+  const shown = Number.isInteger(value) ? String(value) : value.toFixed(3);
+  return ((signed && value > 0 ? "+" : "") + shown).replace("-", "−");
+}
+
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+const data = JSON.parse(document.getElementById("report-data").textContent);
+const view = new URLSearchParams(location.search);
+const hidden = new Set(view.getAll("hide"));
+
+// The address holds what the reader has chosen, so that a copied link shows the same.
+function remember() {
+  const query = view.toString();
+  try { history.replaceState(null, "", (query ? `?${query}` : location.pathname) + location.hash); } catch { /* some browsers keep file: addresses as they are */ }
+}
+
+// ------------------------------------------------------------------------------------ tables
+
+function sortable(grid) {
+  const table = grid.querySelector("table"), heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, index) => head.querySelector("button").addEventListener("click", () => {
     const numeric = head.classList.contains("number");
     const before = head.getAttribute("aria-sort");
@@ -40,7 +57,7 @@ function sortable(table) {
     const missing = (row) => numeric && Number.isNaN(Number.parseFloat(key(row)));
     const rows = [...body.rows].sort((a, b) => {
       if (missing(a) || missing(b)) return missing(a) - missing(b);
-      return sign * (numeric ? key(a) - key(b) : key(a).localeCompare(key(b)));
+      return sign * (numeric ? key(a) - key(b) : key(a).localeCompare(key(b), undefined, { numeric: true }));
     });
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", order);
@@ -48,74 +65,184 @@ function sortable(table) {
   }));
 }
 
+function filterable(grid) {
+  const tools = grid.querySelector(".tools"), find = tools.querySelector("input"), rows = [...grid.querySelector("tbody").rows];
+  tools.hidden = false;
+  find?.addEventListener("input", () => {
+    const wanted = find.value.toLowerCase();
+    rows.forEach((row) => row.classList.toggle("unmatched", !row.textContent.toLowerCase().includes(wanted)));
+    settle(rows);
+  });
+  const copy = tools.querySelector(".copy-csv");
+  copy.addEventListener("click", () => copied(copy, csv(grid)));
+}
+
+const settle = (rows) => rows.forEach((row) => {
+  row.hidden = row.classList.contains("unmatched") || hidden.has(row.dataset.algorithm);
+});
+
+function csv(grid) {
+  const guarded = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text);
+  const field = (text) => `"${guarded(text).replaceAll('"', '""')}"`;
+  const table = grid.querySelector("table");
+  const head = [...table.tHead.rows[0].cells].map((cell) => field(cell.textContent.trim()));
+  const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => [...row.cells].map((cell) => field(cell.dataset.order)));
+  return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
+}
+
+async function copied(node, text) {
+  const before = node.textContent;
+  try { await navigator.clipboard.writeText(text); node.textContent = "Copied"; } catch { node.textContent = "Not allowed here"; }
+  setTimeout(() => { node.textContent = before; }, 1500);
+}
+
+// ------------------------------------------------------------------------------------ switches
+
+const switches = [];
+
 function switcher(box) {
-  const panes = [...box.querySelectorAll(".pane")];
+  const panes = all(":scope > .pane", box), axis = (pane) => pane.dataset.axis ?? pane.querySelector("figure").dataset.axis ?? "";
   if (panes.length < 2) return;
-  const controls = make("div", undefined, "controls");
+  const controls = make("div", undefined, "chips");
   controls.setAttribute("role", "group");
-  controls.setAttribute("aria-label", box.dataset.label);
-  const buttons = panes.map((pane) => button(pane.dataset.axis, () => show(pane)));
+  controls.setAttribute("aria-label", "read against");
+  const title = (pane) => axis(pane).replaceAll("_", " ").replace("flops", "FLOPs").replace("peak bytes", "memory") || "as run";
+  const buttons = panes.map((pane) => button(title(pane), () => show(pane)));
   const show = (chosen) => panes.forEach((pane, i) => {
     pane.hidden = pane !== chosen;
     buttons[i].setAttribute("aria-pressed", String(pane === chosen));
   });
   controls.append(...buttons);
   box.prepend(controls);
-  show(panes[0]);
+  const usual = panes.find((pane) => axis(pane) === "") ?? panes.find((pane) => axis(pane) === "flops") ?? panes[0];
+  const set = (wanted) => show(panes.find((pane) => axis(pane) === wanted) ?? usual);
+  switches.push({ set, axes: panes.map(axis), ranked: box.classList.contains("plain") });
+  set("");
 }
 
-function browser(box) {
-  const section = data[Number(box.dataset.section)];
-  if (!section || !section.prompts.length) {
-    box.replaceChildren(make("p", "No completions were kept."));
-    return;
-  }
-  const trained = section.algorithms.filter((name) => name !== section.baseline);
-  const score = (prompt, name) => prompt.completions[name]?.scores[section.primary];
-  const gain = (prompt) => {
-    const own = score(prompt, focus.value), base = section.baseline ? score(prompt, section.baseline) : 0;
-    return own === undefined || base === undefined ? undefined : (section.higher ? 1 : -1) * (own - base);
-  };
-  const extreme = (sign) => {
-    const known = section.prompts.map((prompt, i) => [gain(prompt), i]).filter(([value]) => value !== undefined);
-    if (known.length) show(known.reduce((a, b) => (sign * b[0] > sign * a[0] ? b : a))[1]);
-  };
-  const names = section.prompts.map((prompt, i) => [i, `${prompt.id}: ${prompt.prompt.slice(0, 60)}`]);
-  const [promptBox, select] = choice("prompt", names, () => show(Number(select.value)));
-  const [focusBox, focus] = choice("algorithm", trained.map((name) => [name, name]), () => extreme(1));
-  const against = section.baseline ? ` over ${section.baseline}` : "";
-  const controls = make("div", undefined, "controls");
-  controls.append(
-    focusBox,
-    button(`Biggest win${against}`, () => extreme(1)),
-    button("Biggest loss", () => extreme(-1)),
-    button("Random", () => show(Math.floor(Math.random() * section.prompts.length))),
-    promptBox,
-  );
-  const prompt = make("p", "", "prompt"), cards = make("div", undefined, "cards");
-  const card = (name, completion) => {
-    const node = make("article", undefined, "card"), head = make("h4", name), scores = make("dl");
-    head.append(make("span", `seed ${completion.seed}`));
-    for (const [metric, value] of Object.entries(completion.scores)) {
-      const shown = Number.isInteger(value) ? String(value) : value.toFixed(3);
-      scores.append(make("dt", metric.replaceAll("_", " ").replace("kl", "KL")));
-      scores.append(make("dd", shown.replace("-", "−")));
-    }
-    if (completion.end) scores.append(make("dt", "end"), make("dd", completion.end));
-    node.append(head, make("p", completion.text || "(empty)"), scores);
-    return node;
-  };
-  const show = (index) => {
-    const chosen = section.prompts[index];
-    select.value = String(index);
-    prompt.textContent = chosen.prompt;
-    const present = section.algorithms.filter((name) => name in chosen.completions);
-    cards.replaceChildren(...present.map((name) => card(name, chosen.completions[name])));
-  };
-  box.replaceChildren(controls, prompt, cards);
-  if (trained.length) extreme(1);
-  else show(0);
+function equalBy(wanted) {
+  switches.forEach((one) => one.set(wanted));
+  if (wanted) view.set("by", wanted);
+  else view.delete("by");
+  remember();
 }
+
+// ------------------------------------------------------------------------------------ algorithms
+
+function dimHidden(root = document) {
+  all("svg [data-algorithm]", root).forEach((node) => node.classList.toggle("off", hidden.has(node.dataset.algorithm)));
+  all(".answer-card", root).forEach((node) => { node.hidden = hidden.has(node.dataset.algorithm); });
+  settle(all("tr[data-algorithm]", root));
+}
+
+function algorithms(box) {
+  for (const input of all("input", box)) {
+    input.checked = !hidden.has(input.value);
+    input.addEventListener("change", () => {
+      if (input.checked) hidden.delete(input.value);
+      else hidden.add(input.value);
+      view.delete("hide");
+      hidden.forEach((name) => view.append("hide", name));
+      dimHidden();
+      remember();
+    });
+  }
+}
+
+// ------------------------------------------------------------------------------------ charts
+
+const tip = document.getElementById("tip");
+
+function tell(mark) {
+  tip.textContent = mark.getAttribute("aria-label");
+  tip.hidden = false;
+  const at = mark.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
+  tip.style.left = `${left}px`;
+  tip.style.top = `${at.top > own.height + 16 ? at.top - own.height - 8 : at.bottom + 8}px`;
+}
+
+function chart(figure, open) {
+  const svg = figure.querySelector(".drawing > svg"), marks = all('[role="img"]', svg);
+  const light = (name) => {
+    svg.classList.toggle("lit", name !== undefined);
+    all("[data-algorithm]", svg).forEach((node) => node.classList.toggle("lit", node.dataset.algorithm === name));
+  };
+  const leave = () => { tip.hidden = true; light(undefined); };
+  const enter = (mark) => { tell(mark); light(mark.dataset.algorithm); };
+  const follow = (mark) => {
+    const { algorithm, seed, prompt } = mark.dataset;
+    leave();
+    open(algorithm, seed === undefined ? undefined : Number(seed), prompt);
+  };
+  for (const mark of marks) {
+    mark.addEventListener("pointerenter", () => enter(mark));
+    mark.addEventListener("pointerleave", leave);
+    mark.addEventListener("focus", () => enter(mark));
+    mark.addEventListener("blur", leave);
+    mark.addEventListener("click", () => follow(mark));
+  }
+  if (marks.length) marks[0].tabIndex = 0; // one stop of Tab a chart; arrows go on from there
+  svg.addEventListener("keydown", (event) => {
+    const now = document.activeElement, shown = marks.filter((mark) => !mark.classList.contains("off"));
+    if (!marks.includes(now)) return;
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (by && shown.length) {
+      const next = shown[(shown.indexOf(now) + by + shown.length) % shown.length];
+      now.tabIndex = -1;
+      next.tabIndex = 0;
+      next.focus();
+    } else if (event.key === "Enter" || event.key === " ") follow(now);
+    else if (event.key === "Escape") leave();
+    else return;
+    event.preventDefault();
+  });
+  const save = figure.querySelector(".save");
+  save.hidden = false;
+  save.addEventListener("click", () => {
+    const copy = svg.cloneNode(true);
+    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+    copy.setAttribute("font-family", "sans-serif");
+    all("[tabindex]", copy).forEach((node) => node.removeAttribute("tabindex"));
+    const link = make("a");
+    link.href = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
+    link.download = `${figure.id}.svg`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+}
+
+// ------------------------------------------------------------------------------------ behind a number
+
+const explain = document.getElementById("explain");
+
+function explained(link, event) {
+  if (!explain.showPopover || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  const cell = link.closest("td"), row = cell.parentElement, table = cell.closest("table");
+  const title = table.tHead.rows[0].cells[cell.cellIndex].textContent, detail = cell.querySelector("small");
+  const method = document.querySelector(link.hash), value = make("p", link.textContent, "value");
+  if (detail) value.append(" ", make("small", detail.textContent));
+  const exact = Number(cell.dataset.order), file = cell.closest(".grid").dataset.table;
+  const line = Number.isFinite(exact) && cell.dataset.order !== "" ? `Unrounded: ${exact}. ` : "";
+  const more = make("a", "All methods");
+  more.href = link.hash;
+  more.addEventListener("click", () => explain.hidePopover());
+  explain.replaceChildren(
+    make("h4", `${row.cells[0].textContent.trim()} · ${title.trim()}`), value,
+    make("strong", method.querySelector("dt").textContent),
+    ...[...method.querySelector("dd").children].map((node) => node.cloneNode(true)),
+    make("p", `${line}In tables/${file}.csv, column ${cell.dataset.column}; this cell is ${cell.id}.`, "small"), more,
+  );
+  const at = link.getBoundingClientRect();
+  explain.showPopover();
+  const own = explain.getBoundingClientRect();
+  explain.style.left = `${Math.min(Math.max(8, at.left), innerWidth - own.width - 8)}px`;
+  explain.style.top = `${Math.max(8, at.bottom + own.height + 12 < innerHeight ? at.bottom + 8 : at.top - own.height - 8)}px`;
+  more.focus({ preventScroll: true });
+}
+
+// ------------------------------------------------------------------------------------ start
 
 function theme(node) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -127,7 +254,37 @@ function theme(node) {
   label();
 }
 
-document.querySelectorAll("table.sortable").forEach(sortable);
-document.querySelectorAll(".switch").forEach(switcher);
-document.querySelectorAll(".browser").forEach(browser);
-theme(document.getElementById("theme"));
+function start() {
+  theme(document.getElementById("theme"));
+  const print = document.getElementById("print");
+  print.hidden = false;
+  print.addEventListener("click", () => window.print());
+  all(".grid").filter((grid) => grid.querySelector("table.sortable")).forEach((grid) => { sortable(grid); filterable(grid); });
+  all(".switch").forEach(switcher);
+  document.getElementById("controls").hidden = false;
+  const basis = document.getElementById("basis"), ranked = new Set(switches.filter((one) => one.ranked).flatMap((one) => one.axes));
+  for (const input of all("input", basis)) {
+    input.disabled = input.value !== "" && !ranked.has(input.value);
+    if (input.value === view.get("by") && !input.disabled) input.checked = true;
+    input.addEventListener("change", () => equalBy(input.value));
+  }
+  algorithms(document.getElementById("algorithms"));
+  for (const section of all("section.part")) {
+    const box = section.querySelector(".browser");
+    const go = box ? browser(box, data.parts[Number(box.dataset.section)]) : null;
+    const open = (name, seed, prompt) => {
+      if (go && go(name, seed, prompt)) box.scrollIntoView({ block: "start" });
+      else if (prompt !== undefined) { tip.textContent = "This prompt's completions are not kept in the page; samples.parquet has them."; tip.hidden = false; }
+    };
+    all("figure", section).forEach((figure) => chart(figure, open));
+  }
+  all(".copy").forEach((node) => { node.hidden = false; node.addEventListener("click", () => copied(node, node.dataset.copy)); });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a.how");
+    if (link && link.closest("td")) explained(link, event);
+  });
+  equalBy(basis.querySelector("input:checked").value);
+  dimHidden();
+}
+
+start();

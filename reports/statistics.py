@@ -1,8 +1,9 @@
-"""Intervals and verdicts for a claim that must hold for other seeds and other prompts.
+"""Intervals for a claim that must hold for other seeds and other prompts.
 
 Pure functions on arrays. A score matrix has one row a training seed and one column a prompt,
 (K, P); both are samples from what the claim is about, so both add to the error. Resampling prompts
-alone understates the error of seed-sensitive algorithms many times over.
+alone understates the error of seed-sensitive algorithms many times over. ``make coverage`` measures how
+often these intervals hold what they are after; docs/statistics.md has the table.
 
 Sources: F. E. Satterthwaite, "An Approximate Distribution of Estimates of Variance Components",
 Biometrics Bulletin 2 (1946); S. Holm, "A Simple Sequentially Rejective Multiple Test Procedure",
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,8 @@ LEVEL = 0.95
 """Confidence level of every interval in a report."""
 ALPHA = 0.05
 """A verdict needs a Holm-adjusted p below this."""
-ENOUGH_SEEDS = 5
-"""Fewer seeds make a verdict descriptive: by permutation, 3 against 3 reach p = 0.10 at best, 5 against 5 0.008."""
+POWER = 0.8
+"""Of the test that says what could have been detected."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,25 @@ class Estimate:
 
     @property
     def detectable(self) -> float:
-        """The smallest true effect that would be seen with 80 % power: (t_.975 + t_.80) SE."""
-        if not self.df > 0:
-            return float("nan")
-        return float((stats.t.ppf(1 - ALPHA / 2, self.df) + stats.t.ppf(0.8, self.df)) * self.se)
+        """The smallest true effect that this design sees with 80 % power; NaN without a degree of freedom."""
+        return detectable_effect(self.se, self.df)
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The t interval of another confidence level, as in a test of equivalence. Not cut to any bound."""
+        return _t_interval(self.mean, self.se, self.df, null=0.0, level=level)[:2]
 
 
-class Verdict(NamedTuple):
-    """WIN, LOSS or INCONCLUSIVE for the first of two algorithms, and what to bear in mind."""
+class Components(NamedTuple):
+    """Variances of one score y[k, p, m] = mean + seed[k] + prompt[p] + interaction[k, p] + noise[k, p, m].
 
-    word: Literal["WIN", "LOSS", "INCONCLUSIVE"]
-    flag: str
+    Var(mean) = seed/K + prompt/P + interaction/(K P) + noise/(K P M): what to buy next. ``noise`` is NaN with one
+    sample a prompt, and then part of ``interaction``.
+    """
+
+    seed: float
+    prompt: float
+    interaction: float
+    noise: float
 
 
 def two_way(scores: Floats, *, null: float = 0.0, level: float = LEVEL) -> Estimate:
@@ -82,24 +91,68 @@ def two_way(scores: Floats, *, null: float = 0.0, level: float = LEVEL) -> Estim
         df = float(scores.size - 1)
         se = float(scores.std(ddof=1) / np.sqrt(scores.size)) if df else float("nan")
     else:
-        se, df = _crossed_error(scores)
+        se, df = _error_of_squares(*mean_squares(scores), seeds, prompts)
     low, high, p = _t_interval(mean, se, df, null=null, level=level)
     return Estimate(mean, se, df, low, high, p, seeds, prompts, flag)
 
 
-def _crossed_error(scores: Floats) -> tuple[float, float]:
-    """(SE of the mean, degrees of freedom) of a crossed matrix with at least two rows and columns."""
-    seeds, prompts = scores.shape
-    mean, by_seed, by_prompt = scores.mean(), scores.mean(axis=1), scores.mean(axis=0)
+def mean_squares(scores: Floats) -> tuple[float, float, float]:
+    """(MS_seed, MS_prompt, MS_resid) of a (K, P) matrix, or of each of a stack (..., K, P) of them; K, P >= 2."""
+    seeds, prompts = scores.shape[-2:]
+    mean = scores.mean(axis=(-2, -1), keepdims=True)
+    by_seed, by_prompt = scores.mean(axis=-1, keepdims=True), scores.mean(axis=-2, keepdims=True)
+    ms_seed = prompts * np.square(by_seed - mean).sum(axis=(-2, -1)) / (seeds - 1)
+    ms_prompt = seeds * np.square(by_prompt - mean).sum(axis=(-2, -1)) / (prompts - 1)
+    resid = np.square(scores - by_seed - by_prompt + mean).sum(axis=(-2, -1)) / ((seeds - 1) * (prompts - 1))
+    return ms_seed, ms_prompt, resid
+
+
+def _error_of_squares(
+    ms_seed: float, ms_prompt: float, ms_resid: float, seeds: int, prompts: int
+) -> tuple[float, float]:
+    """(SE of the mean, Satterthwaite's degrees of freedom) from the mean squares; see ``two_way``."""
     df_seed, df_prompt, df_resid = seeds - 1, prompts - 1, (seeds - 1) * (prompts - 1)
-    ms_seed = prompts * np.square(by_seed - mean).sum() / df_seed
-    ms_prompt = seeds * np.square(by_prompt - mean).sum() / df_prompt
-    ms_resid = np.square(scores - by_seed[:, None] - by_prompt[None, :] + mean).sum() / df_resid
     total = ms_seed + ms_prompt - ms_resid
     if total <= ms_resid:
-        return float(np.sqrt(ms_resid / scores.size)), float(df_resid)
+        return float(np.sqrt(ms_resid / (seeds * prompts))), float(df_resid)
     df = total**2 / (ms_seed**2 / df_seed + ms_prompt**2 / df_prompt + ms_resid**2 / df_resid)
-    return float(np.sqrt(total / scores.size)), float(max(df, min(df_seed, df_prompt)))
+    return float(np.sqrt(total / (seeds * prompts))), float(max(df, min(df_seed, df_prompt)))
+
+
+def variance_components(scores: Floats) -> Components:
+    """The parts of a score's variance from (K, P, M) scores, M samples a prompt; (K, P) is one sample.
+
+    The ANOVA estimates of the balanced two-way layout with replication (Searle et al., ch. 4), each at least 0;
+    where all are positive they are REML's too. Raises ``ValueError`` for fewer than two seeds or prompts, or gaps.
+    """
+    scores = np.asarray(scores, dtype=float)
+    cube = scores[..., None] if scores.ndim == 2 else scores
+    if cube.ndim != 3 or min(cube.shape[:2]) < 2 or not np.isfinite(cube).all():
+        raise ValueError(f"need finite scores of at least 2 seeds and 2 prompts, not shape {scores.shape} with gaps")
+    seeds, prompts, samples = cube.shape
+    ms_seed, ms_prompt, ms_cell = (samples * square for square in mean_squares(cube.mean(axis=2)))
+    noise = float(cube.var(axis=2, ddof=1).mean()) if samples > 1 else float("nan")
+    between = ms_cell if samples == 1 else max(0.0, (ms_cell - noise) / samples)
+    seed = max(0.0, (ms_seed - ms_cell) / (prompts * samples))
+    prompt = max(0.0, (ms_prompt - ms_cell) / (seeds * samples))
+    return Components(seed, prompt, between, noise)
+
+
+def expected_error(parts: Components, seeds: int, prompts: int, samples: int = 1) -> tuple[float, float]:
+    """(SE, degrees of freedom) that the two-way interval is to have in a design of other size: for planning.
+
+    Satterthwaite's formula at the expected mean squares.
+    """
+    cell = parts.interaction + (0.0 if np.isnan(parts.noise) else parts.noise / samples)
+    ms_seed, ms_prompt = cell + prompts * parts.seed, cell + seeds * parts.prompt
+    return _error_of_squares(ms_seed, ms_prompt, cell, seeds, prompts)
+
+
+def detectable_effect(se: float, df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The smallest true effect that a two-sided t test at ``alpha`` finds with ``power``: (t_{1-α/2} + t_power) SE."""
+    if not df > 0:
+        return float("nan")
+    return float((stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df)) * se)
 
 
 def _t_interval(mean: float, se: float, df: float, *, null: float, level: float) -> tuple[float, float, float]:
@@ -156,18 +209,3 @@ def holm(p_values: Sequence[float]) -> Floats:
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.nan_to_num(p[order], nan=0.0) * factors))
     adjusted[np.isnan(p)] = np.nan
     return adjusted
-
-
-def verdict(difference: Estimate, p_adjusted: float, *, higher_is_better: bool = True) -> Verdict:
-    """The verdict on ``difference`` = first - second: WIN or LOSS when ``p_adjusted`` < 0.05, else INCONCLUSIVE.
-
-    One seed says nothing about an algorithm, so it is always INCONCLUSIVE; below five seeds the verdict is flagged
-    as descriptive.
-    """
-    seeds = difference.n_seeds
-    if seeds < 2:
-        return Verdict("INCONCLUSIVE", "conditional on this run: 1 seed")
-    flag = f"descriptive: {seeds} seeds < {ENOUGH_SEEDS}" if seeds < ENOUGH_SEEDS else ""
-    if not p_adjusted < ALPHA:
-        return Verdict("INCONCLUSIVE", flag)
-    return Verdict("WIN" if (difference.mean > 0) == higher_is_better else "LOSS", flag)

@@ -1,137 +1,55 @@
-"""The tables of a report: a frame of raw numbers and a declaration of how each column reads.
+"""The tables that say who wins: leaderboard, verdicts, metrics, and the same under an equal amount of each currency.
 
-HTML, Markdown, LaTeX, CSV and the terminal all print these and nothing else, so they cannot disagree.
-A failed or missing cell is a row with its status, never an absence.
+What it cost is in ``ledgers.py``, what speaks against it in ``checks.py``; ``all_tables`` has every table of a run. A
+failed or missing cell is a row with its status, never an absence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from . import formats
+from . import across, checks, formats, judged, ledgers
 from .analysis import Section, sections
+from .equality import amount_text
 from .findings import listing
-from .frame import CURRENCIES, Results
-from .statistics import ENOUGH_SEEDS, Estimate
+from .frame import Results
+from .ledgers import runs
+from .standings import Ranking
+from .table import ARROWS, Cell, Column, Table, spread
+from .verdicts import ENOUGH_SEEDS
 
-Kind = Literal[
-    "text", "verdict", "status", "whole", "number", "signed", "percent", "share", "si", "size", "duration", "p"
-]
-TEXT_KINDS = ("text", "verdict", "status")
-PLAIN: dict[str, Callable[[float], str]] = {
-    "whole": formats.whole,
-    "percent": formats.percent,
-    "share": lambda value: formats.percent(value, 1),
-    "si": formats.si,
-    "size": formats.size,
-    "duration": formats.duration,
-    "p": formats.p_value,
-}
-ARROWS = {"higher": "\u00a0↑", "lower": "\u00a0↓", "none": ""}
-TONES = {
-    "WIN": "win",
-    "LOSS": "loss",
-    "INCONCLUSIVE": "open",
-    "ok": "",
-    "running": "open",
-    "not_run": "open",
-    "incompatible": "open",
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """How one column of a table reads. With ``interval`` the frame also has ``<key>_low`` and ``<key>_high``."""
-
-    key: str
-    title: str
-    kind: Kind = "text"
-    interval: bool = False
-    help: str = ""
-
-    @property
-    def is_text(self) -> bool:
-        return self.kind in TEXT_KINDS
-
-
-class Cell(NamedTuple):
-    """A formatted value: what is read first, the interval behind it, what to sort by, and a tone for colour."""
-
-    text: str
-    detail: str
-    order: float | str
-    tone: str
-
-    @property
-    def plain(self) -> str:
-        return f"{self.text} {self.detail}".rstrip()
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Rows of ``frame`` shown by ``columns``. The frame may hold more columns than are shown: CSV writes them all."""
-
-    name: str
-    title: str
-    caption: str
-    frame: pd.DataFrame
-    columns: tuple[Column, ...]
-
-    def rows(self) -> list[list[Cell]]:
-        """The formatted cells, row by row."""
-        by_column = [self._format(column) for column in self.columns]
-        return [list(row) for row in zip(*by_column, strict=True)]
-
-    def _format(self, column: Column) -> list[Cell]:
-        values = self.frame[column.key]
-        if column.is_text:
-            texts = ["" if formats.is_missing(value) else str(value) for value in values]
-            words = [text.split(" ")[0] for text in texts]
-            toned = column.kind != "text"
-            tones = [TONES.get(word, "loss" if column.kind == "status" else "") if toned else "" for word in words]
-            return [Cell(text or formats.MISSING, "", text, tone) for text, tone in zip(texts, tones, strict=True)]
-        blank = pd.Series(np.nan, index=values.index)
-        low = self.frame[f"{column.key}_low"] if column.interval else blank
-        high = self.frame[f"{column.key}_high"] if column.interval else blank
-        places, sign = formats.decimals(values), column.kind == "signed"
-        cells = []
-        for value, lower, upper in zip(values.astype(float), low.astype(float), high.astype(float), strict=True):
-            if column.kind in PLAIN:
-                shown = PLAIN[column.kind]
-                text = shown(value)
-                ends = not (formats.is_missing(lower) or formats.is_missing(upper))
-                detail = f"[{shown(lower).removesuffix('%')}, {shown(upper).removesuffix('%')}]" if ends else ""
-            else:
-                text = formats.fixed(value, places, sign=sign)
-                detail = formats.span(lower, upper, places, sign=sign)
-            cells.append(Cell(text, detail, value, "missing" if text == formats.MISSING else ""))
-        return cells
+__all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
 
 
 def tables_of(section: Section) -> list[Table]:
-    """Every table of a section that has something to say."""
+    """Every table of a section that has something to say, made once."""
+    key = f"tables {section.slug}"
+    if key not in section.results.memo:
+        section.results.memo[key] = _tables(section)
+    made: list[Table] = section.results.memo[key]
+    return made
+
+
+def _tables(section: Section) -> list[Table]:
     made = [leaderboard(section)]
     if section.pairs:
         made += [square(section), pairwise(section)]
+    if section.ranking is not None:
+        made.append(strengths(section.ranking, formats.phrase(section.primary.name)))
+    if section.equal_by:
+        made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
     if section.metrics:
         made.append(metrics(section))
-    made.append(ledger(section))
-    if (shared := stages(section)) is not None:
-        made.append(shared)
-    if section.results.references.get(section.task):
-        made.append(references(section))
-    return made
+    return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
 
 
 def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
     """Every table of a run; section by section, then those of the whole run."""
     found: list[tuple[Section | None, Table]] = [(s, table) for s in sections(results) for table in tables_of(s)]
-    return [*found, (None, runs(results))]
+    return [*found, *((None, table) for table in [*across.tables_of_run(results), *ledgers.tables_of_run(results)])]
 
 
 def leaderboard(section: Section) -> Table:
@@ -148,13 +66,27 @@ def leaderboard(section: Section) -> Table:
     if section.baseline is not None:
         columns.append(Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"))
         columns.append(Column("verdict", "verdict", "verdict", help="Holm-adjusted p < 0.05 over all gains"))
+    if len(section.finished) > 2:
+        columns.append(Column("tier", "tier", help="algorithms that share a letter are not separated by a verdict"))
     optional = (
         Column("win_rate", "win rate", "percent", True, "against where the policy started; ties count half"),
+        Column("win_rate_lc", "at equal length", "percent", True, "win rate if answers were as long as the start's"),
         Column("kl", "KL", "number", True, "exact KL from where the policy started, nats a sequence"),
+        Column("kl_token", "KL a token", "number", help="sum of KL over all tokens / number of tokens, nats"),
         Column("length_tokens", "length", "number", help="tokens a completion"),
+        Column("length_ratio", "× length", "number", help="of the untrained policy's length"),
         Column("ended_eos", "EOS", "percent", help="completions that end by themselves"),
     )
-    columns += [column for column in optional if column.key in section.metrics and column.key != section.primary.name]
+    measured = set(section.metrics)
+    measured |= {"kl_token"} if {"kl", "length_tokens"} <= measured else set()
+    measured |= {"win_rate_lc"} if section.length_controlled else set()
+    measured |= {"length_ratio"} if section.baseline and "length_tokens" in measured else set()
+    columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
+    if section.frontier is not None and section.frontier.policies:
+        why = "gain as a share of the most that this KL can buy; ≤ where the KL is beyond the frontier"
+        columns.append(Column("efficiency", "KL efficiency", "percent", True, why, mark="efficiency_mark"))
+        why = "as good as the best of n samples of the reference; > where better than all in the pool"
+        columns.append(Column("worth", "worth best of", "si", False, why, mark="worth_mark"))
     columns += [
         Column("flops", "FLOPs", "si", help="training alone, mean over seeds"),
         Column("flops_shared", "+\u00a0shared", "si", help="with the stages that it needs charged to it in full"),
@@ -171,12 +103,15 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     failed = cells.loc[cells["status"] != "ok", "status"].value_counts()
     row: dict[str, Any] = {"algorithm": name, "title": cells["title"].iloc[0], "seeds_ok": ok, "seeds_planned": planned}
     row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count}\u00a0{status}" for status, count in failed.items())])
-    row |= _spread("primary", section.estimate(name, section.primary.name))
+    row |= spread("primary", section.estimate(name, section.primary.name))
     effect = section.effects.get(name)
-    row |= _spread("delta", effect.difference if effect else None)
-    row |= {"p_holm": effect.p_holm if effect else np.nan, "verdict": effect.verdict.word if effect else ""}
+    row |= spread("delta", effect.difference if effect else None)
+    row |= {"p_holm": effect.p_holm if effect else np.nan, "verdict": effect.verdict.label if effect else ""}
+    row["reason"] = effect.verdict.reason if effect else ""
+    row["tier"] = section.tiers.get(name, "")
     for metric in ("win_rate", "kl", "length_tokens", "ended_eos"):
-        row |= _spread(metric, section.estimate(name, metric))
+        row |= spread(metric, section.estimate(name, metric))
+    row |= _at_equal_length(section, name) | _ratios(section, name) | _on_frontier(section, name)
     row["flops"], row["seconds"] = done["spent_flops"].mean(), done["spent_seconds"].mean()
     row["flops_shared"] = (done["spent_flops"] + done["shared_flops"]).mean()
     row["seconds_shared"] = (done["spent_seconds"] + done["shared_seconds"]).mean()
@@ -184,10 +119,35 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     return row
 
 
-def _spread(key: str, estimate: Estimate | None) -> dict[str, float]:
-    if estimate is None:
-        return {key: np.nan, f"{key}_low": np.nan, f"{key}_high": np.nan}
-    return {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+def _at_equal_length(section: Section, name: str) -> dict[str, Any]:
+    found = section.length_controlled.get(name)
+    rate = found.win_rate if found else (np.nan, np.nan, np.nan)
+    values = dict(zip(("win_rate_lc", "win_rate_lc_low", "win_rate_lc_high"), rate, strict=True))
+    return values | {"length_warning": found.warning if found else ""}
+
+
+def _ratios(section: Section, name: str) -> dict[str, float]:
+    """KL a token, a ratio of sums and not a mean of ratios; length against the baseline's."""
+    kl, length = section.estimate(name, "kl"), section.estimate(name, "length_tokens")
+    start = section.estimate(section.baseline, "length_tokens") if section.baseline else None
+    return {
+        "kl_token": kl.mean / length.mean if kl and length and length.mean > 0 else np.nan,
+        "length_ratio": length.mean / start.mean if length and start and start.mean > 0 else np.nan,
+    }
+
+
+def _on_frontier(section: Section, name: str) -> dict[str, Any]:
+    place = section.frontier.policies.get(name) if section.frontier else None
+    blank: dict[str, Any] = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "worth"), np.nan)
+    if section.frontier is None or place is None:
+        return blank | {"efficiency_mark": "", "worth_mark": ""}
+    share, beyond = place.efficiency, np.isinf(place.worth.value)
+    return {
+        "efficiency": share.value, "efficiency_low": share.low, "efficiency_high": share.high,
+        "efficiency_mark": "≤\u00a0" if place.is_bound else "",
+        "worth": float(section.frontier.samples) if beyond else place.worth.value,
+        "worth_mark": ">\u00a0" if beyond else "",
+    }  # fmt: skip
 
 
 def interval_note(section: Section, prompts_drawn: int | None = None) -> str:
@@ -208,8 +168,14 @@ def _between(counts: tuple[int, ...]) -> str:
     return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}–{max(counts)}"
 
 
+def full_names(section: Section) -> str:
+    """What the short names stand for: "gpro" and "grpo" are one slip apart."""
+    names = section.cells.drop_duplicates("algorithm")[["algorithm", "title"]]
+    return "; ".join(f"{name}: {title}" for name, title in names.itertuples(index=False))
+
+
 def _leaderboard_caption(section: Section) -> str:
-    parts = [interval_note(section)]
+    parts = [f"{full_names(section)}.", interval_note(section)]
     if section.primary.note:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
     scores = section.results.references.get(section.task, {})
@@ -219,37 +185,56 @@ def _leaderboard_caption(section: Section) -> str:
             f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
             "text and are never sampled; see every metric."
         )
-    if any(comparison.verdict.flag for comparison in section.effects.values()):
-        parts.append(f"With fewer than {ENOUGH_SEEDS} seeds a verdict is descriptive.")
+    if any(pair.difference.n_seeds < ENOUGH_SEEDS for pair in section.pairs):
+        parts.append(f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing.")
+    warned = {name: found.warning for name, found in section.length_controlled.items() if found.warning}
+    parts += [f"Win rate of {name} at equal length: {warning}." for name, warning in warned.items()]
+    if section.frontier is not None:
+        pool = section.frontier
+        parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
     return " ".join(parts)
 
 
 def pairwise(section: Section) -> Table:
-    """Each pair of algorithms: difference, win rate, adjusted p, verdict and what could have been detected."""
+    """Each pair of algorithms: difference, win rate, adjusted p, verdict, what stands in its way, what would decide."""
     rows = [
         {"a": c.a, "b": c.b, "family": c.family}
-        | _spread("difference", c.difference)
-        | _spread("win_rate", c.win_rate)
-        | {"p": c.difference.p, "p_holm": c.p_holm, "verdict": c.verdict.word, "flag": c.verdict.flag}
-        | {"detectable": c.difference.detectable, "seeds": c.difference.n_seeds, "prompts": c.difference.n_prompts}
+        | spread("difference", c.difference)
+        | spread("win_rate", c.win_rate)
+        | {
+            "p": c.p,
+            "p_holm": c.p_holm,
+            "p_sign_flip": c.p_sign_flip,
+            "verdict": c.verdict.label,
+            "word": c.verdict.word,
+            "reason": c.verdict.reason,
+        }
+        | {"seeds_needed": c.verdict.seeds_needed, "margin": c.margin, "detectable": c.difference.detectable}
+        | {"seeds": c.difference.n_seeds, "prompts": c.difference.n_prompts}
         for c in section.pairs
     ]
+    frame = pd.DataFrame(rows).astype({"seeds_needed": float, "margin": float})
     columns = (
         Column("a", "algorithm"),
         Column("b", "against"),
         Column("difference", f"Δ {formats.phrase(section.primary.name)}", "signed", True),
         Column("win_rate", "win rate", "percent", True, "share of prompts on which it scores higher; ties count half"),
         Column("p_holm", "Holm p", "p"),
+        Column("p_sign_flip", "sign-flip p", "p", help="exact, of the seeds' differences; 5 seeds reach 0.062 at best"),
         Column("verdict", "verdict", "verdict"),
+        Column("reason", "because"),
+        Column("seeds_needed", "seeds to decide", "whole", help="with 80% power, were the estimates the truth"),
         Column("detectable", "detectable", "number", help="smallest true difference seen with 80% power"),
         Column("family", "family", help="the family that Holm's adjustment is over"),
-        Column("flag", "note"),
     )
+    margin = section.margin(section.primary.name)
     caption = (
         "Paired differences and win rates by the primary metric, on the same seeds and prompts. "
-        "Holm's adjustment is over each family alone. INCONCLUSIVE is not 'equal'."
+        "Holm's adjustment is over each family alone. "
+        + (f"EQUIVALENT: the 90% interval lies within ±{margin:g}. " if margin is not None else "")
+        + "INCONCLUSIVE is not 'equal'."
     )
-    return Table("pairwise", "Pairwise verdicts", caption, pd.DataFrame(rows), columns)
+    return Table("pairwise", "Pairwise verdicts", caption, frame, columns)
 
 
 def square(section: Section) -> Table:
@@ -257,14 +242,78 @@ def square(section: Section) -> Table:
     places = formats.decimals([c.difference.mean for c in section.pairs])
     found: dict[tuple[str, str], str] = {}
     for c in section.pairs:
-        turned = {"WIN": "LOSS", "LOSS": "WIN"}.get(c.verdict.word, c.verdict.word)
-        found[c.a, c.b] = f"{c.verdict.word} {formats.fixed(c.difference.mean, places, sign=True)}"
-        found[c.b, c.a] = f"{turned} {formats.fixed(-c.difference.mean, places, sign=True)}"
+        found[c.a, c.b] = f"{c.verdict.label} {formats.fixed(c.difference.mean, places, sign=True)}"
+        found[c.b, c.a] = f"{c.verdict.turned().label} {formats.fixed(-c.difference.mean, places, sign=True)}"
     rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in section.ranked} for a in section.ranked]
     against = (Column(f"against {b}", b, "verdict") for b in section.ranked)
     columns = (Column("algorithm", "row against column"), *against)
     caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
     return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns)
+
+
+def strengths(ranking: Ranking, by: str) -> Table:
+    """Bradley-Terry: one number an algorithm from all its pairs, and the ranks that resampling leaves possible."""
+    fit = ranking.fit
+    order = np.argsort(-fit.strength)
+    columns = {"strength": fit.strength, "strength_low": fit.low, "strength_high": fit.high}
+    columns |= {"rank": fit.rank, "rank_low": fit.rank_low, "rank_high": fit.rank_high}
+    frame = pd.DataFrame({"algorithm": ranking.algorithms, **columns}).iloc[order].reset_index(drop=True)
+    shown = (
+        Column("algorithm", "algorithm"),
+        Column("rank", "rank", "whole", True),
+        Column("strength", "strength", "signed", True, "log-odds of scoring higher than the average algorithm"),
+    )
+    caption = (
+        f"Who scores a higher {by} on the same prompt and seed, ties half, as a Bradley-Terry model. 95% two-way "
+        f"bootstrap over {ranking.seeds} seeds and {ranking.prompts} prompts; too narrow below five seeds."
+    )
+    return Table("ranking", "Ranking", caption, frame, shown)
+
+
+def equal_by_what(section: Section) -> Table:
+    """One row a currency: who leads when all have spent the same of it, and whether that is another one."""
+    rows = [
+        {"currency": formats.phrase(name), "amount": equal.amount, "each": amount_text(name, equal.amount)}
+        | {"winner": equal.winner}
+        | {"changes": "yes" if equal.winner_changes else "no", "finding": equal.sentence}
+        | {"order": " > ".join(standing.algorithm for standing in equal.standings if standing.rank is not None)}
+        for name, equal in section.equal_by.items()
+    ]
+    columns = (
+        Column("currency", "equal"),
+        Column("each", "amount", help="a seed; the largest that all reached"),
+        Column("order", "order"),
+        Column("changes", "winner changes"),
+        Column("finding", "finding"),
+    )
+    caption = (
+        "Every algorithm read off where it had spent the same amount, between its two nearest evaluations along "
+        f"training, on the same {len(section.curve_prompts)} prompts; never beyond them. Exploratory: p values are not "
+        "adjusted."
+    )
+    return Table("equal", "Equal by what?", caption, pd.DataFrame(rows), columns)
+
+
+def equal(section: Section, currency: str) -> Table:
+    """The leaderboard under an equal amount of one currency."""
+    found = section.equal_by[currency]
+    rows = [
+        {"rank": standing.rank, "algorithm": standing.algorithm, "reached": standing.reached, "note": standing.note}
+        | spread("primary", standing.estimate)
+        | spread("delta", standing.gain)
+        for standing in found.standings
+    ]
+    columns = [
+        Column("rank", "rank", "whole"),
+        Column("algorithm", "algorithm"),
+        Column("primary", formats.phrase(section.primary.name), "number", True),
+        Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"),
+        Column("reached", "of its training", "percent", help="after which it had spent this much"),
+        Column("note", "read off"),
+    ]
+    columns = [column for column in columns if column.key != "delta" or section.baseline is not None]
+    title = f"Under equal {formats.phrase(currency)}"
+    return Table(f"equal-{currency}", title, found.sentence, pd.DataFrame(rows).astype({"rank": float}), tuple(columns))
 
 
 def metrics(section: Section) -> Table:
@@ -273,7 +322,7 @@ def metrics(section: Section) -> Table:
     for name in [*section.ranked, *section.unranked]:
         row: dict[str, Any] = {"algorithm": name}
         for metric in section.metrics:
-            row |= _spread(f"metric_{metric}", section.estimate(name, metric))
+            row |= spread(f"metric_{metric}", section.estimate(name, metric))
         rows.append(row)
     columns = [Column("algorithm", "algorithm")]
     for declared in section.metrics.values():
@@ -282,102 +331,3 @@ def metrics(section: Section) -> Table:
         columns.append(Column(f"metric_{declared.name}", title, "number", True, about))
     frame = pd.DataFrame(rows, columns=None if rows else ["algorithm"])
     return Table("metrics", "Every metric", f"At the end of training. {interval_note(section)}", frame, tuple(columns))
-
-
-def ledger(section: Section) -> Table:
-    """What each algorithm spent in every currency, mean over seeds, and what its shared stages cost."""
-    rows = []
-    for name in section.algorithms:
-        done = section.cells[(section.cells["algorithm"] == name) & (section.cells["status"] == "ok")]
-        row: dict[str, Any] = {"algorithm": name, "seeds": len(done)}
-        row |= {currency: done[f"spent_{currency}"].mean() for currency in CURRENCIES}
-        shares = [row[currency] / limit for currency, limit in section.limits.items()]
-        row["spent"] = max((share for share in shares if not np.isnan(share)), default=np.nan)
-        row["overshoot"] = done["overshoot"].max()
-        costs = ("shared_flops", "amortised_flops", "shared_seconds", "amortised_seconds")
-        row |= {key: done[key].mean() for key in (*costs, "trainable_policy", "trainable_auxiliary")}
-        for unit in ("flops", "seconds"):
-            row[f"alone_{unit}"] = row[unit] + row[f"shared_{unit}"]
-            row[f"split_{unit}"] = row[unit] + row[f"amortised_{unit}"]
-        rows.append(row)
-    kinds: dict[str, Kind] = {"flops": "si", "seconds": "duration"}
-    currencies = [Column(name, formats.phrase(name), kinds.get(name, "si")) for name in CURRENCIES]
-    columns = (
-        Column("algorithm", "algorithm"),
-        *currencies,
-        Column("spent", "of budget", "share", help="largest share of a limit"),
-        Column("overshoot", "overshoot", "share", help="worst seed; at most one step is allowed"),
-        Column("shared_flops", "shared FLOPs", "si", help="stages that it needs, charged to it alone"),
-        Column("amortised_flops", "… split", "si", help="the same, split evenly among the cells that used them"),
-        Column("alone_flops", "FLOPs alone", "si", help="training and all its stages: what it costs by itself"),
-        Column("split_flops", "FLOPs shared", "si", help="training and its part of the stages: what it cost this run"),
-        Column("alone_seconds", "time alone", "duration"),
-        Column("split_seconds", "time shared", "duration"),
-        Column("trainable_policy", "policy params", "si"),
-        Column("trainable_auxiliary", "auxiliary params", "si", help="a critic or another head that the policy needs"),
-    )
-    kinds_of_limit = [f"{formats.si(limit)} {formats.phrase(name)}" for name, limit in section.limits.items()]
-    limits = f"Budget {section.budget}: {', '.join(kinds_of_limit) or 'unlimited'}"
-    caption = f"{limits}; training stops at the first limit reached. Means over seeds that ended well."
-    return Table("ledger", "Budget ledger", caption, pd.DataFrame(rows), columns)
-
-
-def stages(section: Section) -> Table | None:
-    """One row a stage that the section's cells used, in the order in which they did; None without any.
-
-    Its cost is charged to each user in full ("alone") and split evenly among all users of the run.
-    """
-    used = section.stages
-    if used.empty:
-        return None
-    users = section.results.stages()["stage"].value_counts()
-    rows = []
-    for stage, mine in used.groupby("stage", sort=False):
-        seeds = sorted(set(mine["seed"]))
-        rows.append(
-            {"stage": stage, "label": mine["label"].iloc[0], "users": int(users[stage])}
-            | {"algorithms": ", ".join(dict.fromkeys(mine["algorithm"])), "seeds": ", ".join(map(str, seeds))}
-            | {unit: mine[unit].iloc[0] for unit in ("flops", "seconds")}
-            | {f"split_{unit}": mine[unit].iloc[0] / users[stage] for unit in ("flops", "seconds")}
-        )
-    columns = (
-        Column("label", "stage"),
-        Column("flops", "FLOPs", "si", help="charged to each user when it is charged alone"),
-        Column("split_flops", "FLOPs a user", "si", help="the same, split evenly among its users"),
-        Column("seconds", "time", "duration"),
-        Column("split_seconds", "time a user", "duration"),
-        Column("users", "cells", "whole", help="of the whole run that used it"),
-        Column("algorithms", "algorithms"),
-        Column("seeds", "seeds"),
-        Column("stage", "id"),
-    )
-    caption = "Each was computed once, by the first cell that needed it, within a budget of its own."
-    return Table("stages", "Shared stages", caption, pd.DataFrame(rows), columns)
-
-
-def references(section: Section) -> Table:
-    """Named scores of the task to hold a policy against, e.g. the best constant answer."""
-    scores = section.results.references[section.task]
-    rows = [{"reference": name, "score": score} for name, score in scores.items()]
-    columns = (Column("reference", "reference"), Column("score", "gold score", "number"))
-    caption = "Scores on the same test rows that need no learning: a policy below them has learnt nothing."
-    return Table("references", "Task references", caption, pd.DataFrame(rows), columns)
-
-
-def runs(results: Results) -> Table:
-    """Every planned cell with its status and, where it did not end well, the reason."""
-    varied = [key for key in ("task", "model", "budget") if results.cells[key].nunique() > 1]
-    columns = (
-        Column("algorithm", "algorithm"),
-        *(Column(key, key) for key in varied),
-        Column("seed", "seed", "whole"),
-        Column("status", "status", "status"),
-        Column("reason", "reason"),
-        Column("spent_steps", "steps", "whole"),
-        Column("spent_seconds", "training", "duration"),
-        Column("wall_s", "wall clock", "duration", help="set-up, probes and evaluation included"),
-        Column("id", "cell"),
-    )
-    counts = results.cells["status"].value_counts()
-    caption = f"{len(results.cells)} cells planned: " + ", ".join(f"{n} {status}" for status, n in counts.items()) + "."
-    return Table("runs", "All runs", caption, results.cells, columns)

@@ -9,6 +9,7 @@ from rich.text import Text
 from . import tables
 from .analysis import Section, sections
 from .files import visible
+from .flags import Flag, flags
 from .frame import Results
 
 NARROW = ("algorithm", "seeds", "primary", "delta", "verdict", "win_rate", "kl", "length_tokens", "seconds")
@@ -18,18 +19,31 @@ STYLES = {"win": "bold green", "loss": "bold red", "open": "dim", "missing": "di
 
 
 def leaderboard(results: Results) -> RichTable:
-    """The leaderboards of a run, one below the other: one a model, task and budget."""
+    """The leaderboards of a run, one below the other: one a model, task and budget; then its red flags."""
     stack = RichTable.grid(padding=(0, 0, 1, 0))
     for section in sections(results):
         stack.add_row(_leaderboard(section))
+    found = flags(results)
+    if found:
+        stack.add_row(Text("\n").join(_flag(flag) for flag in found))
     return stack
+
+
+def _flag(flag: Flag) -> Text:
+    style = "bold red" if flag.blocks else "yellow"
+    return Text.assemble((f"{visible(flag.title)}: ", style), visible(flag.text))
 
 
 def _leaderboard(section: Section) -> RichTable:
     table = tables.leaderboard(section)
     shown = [index for index, column in enumerate(table.columns) if column.key in NARROW]
     made = RichTable(
-        title=Text(visible(section.title), style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(visible(section.title), style="bold"),
+        title_justify="left",
+        caption=Text(visible(tables.full_names(section))),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for index in shown:
         column = table.columns[index]

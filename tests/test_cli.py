@@ -1,5 +1,6 @@
 """The command line says what happened, with the right exit code, and starts fast."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from bakeoff.doctor import Check
 def matrix(tmp_path, fake_lab, monkeypatch):
     """A matrix of one fake algorithm that ends well and one that fails, run under ``tmp_path/runs``."""
     monkeypatch.setattr(runner, "WORKER", "fake_lab")
-    monkeypatch.setattr(reporting, "read_results", lambda store: f"results of {store.folder.name}")
+    monkeypatch.setattr(reporting, "read_results", lambda store, **_: f"results of {store.folder.name}")
     monkeypatch.setattr(reporting, "leaderboard", lambda results: f"leaderboard: {results}")
     monkeypatch.setattr(reporting, "refresh_reports", lambda store, results: True)
     monkeypatch.setenv("BAKEOFF_RUNS", str(tmp_path / "runs"))
@@ -40,12 +41,16 @@ def test_help_imports_nothing_heavy():
     )
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1] == "[]"
-    for name in ("run", "plan", "status", "report", "plugins", "doctor"):
+    for name in ("run", "plan", "status", "report", "score", "compare", "gate", "plugins", "doctor"):
         assert name in said
 
 
 @pytest.mark.parametrize(
-    "name", ["run", "plan", "status", "report", "doctor", "new", "plugins list", "plugins show", "plugins check"]
+    "name",
+    [
+        *("run", "plan", "status", "report", "score", "compare", "gate", "doctor", "new"),
+        *("plugins list", "plugins show", "plugins check"),
+    ],
 )
 def test_every_command_has_an_example(name, command):
     """The help of each command ends with a command line to copy."""
@@ -204,3 +209,97 @@ def test_doctor_fails_when_something_is_broken(state, code, command, monkeypatch
 def test_python_function_is_the_same_run(matrix):
     """``bakeoff.run`` does what ``bakeoff run`` does and returns the results."""
     assert bakeoff.run(matrix, only=["algorithm=good"], name="other") == "results of other"
+
+
+@pytest.fixture
+def scored(matrix, command, monkeypatch):
+    """A run, and a place for what ``bakeoff score`` asks to be scored."""
+    from bakeoff import scoring
+
+    command("run", matrix, "--only", "algorithm=good")
+    asked = []
+
+    def score(store, kind, spec):
+        asked.append((kind, spec.name, spec.label))
+        return scoring.Scored(store.scoring(f"{kind}-{spec.label}"), 2, 12, 3, {"usd": 0.01})
+
+    monkeypatch.setattr(scoring, "score", score)
+    return asked
+
+
+def test_score_names_plugins_as_a_matrix_does(scored, command):
+    """Evaluators first, then judges, each with what was added, what it cost, and what has no verdict."""
+    code, said, problems = command(
+        "score", "mine", "--judge", "{name: gold, label: g}", "--evaluator", "health", "--evaluator", "fake"
+    )
+    assert code == 0
+    assert scored == [("evaluator", "health", "health"), ("evaluator", "fake", "fake"), ("judge", "gold", "g")]
+    assert "judge g: 2 cells, 12 comparisons in both orders" in said
+    assert "usd: 0.01" in said
+    assert "3 comparisons have no valid verdict" in problems
+    assert said.rstrip().endswith("mine/report/index.html")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [([], "nothing to score by"), (["--judge", "glod"], "gold"), (["--judge", "{name: gold, epsilon: -1}"], "epsilon")],
+)
+def test_score_of_nothing_or_a_wrong_plugin_is_an_error(words, told, scored, command):
+    """Before anything is scored."""
+    code, _, problems = command("score", "mine", *words)
+    assert code == 2
+    assert told in problems
+    assert scored == []
+
+
+def test_compare_prints_changes_and_json(matrix, command, monkeypatch):
+    """Each changed verdict with its reasons; nothing changed is said too."""
+    from dataclasses import dataclass
+
+    @dataclass
+    class Changed:
+        a: str = "dpo"
+
+        def told(self):
+            return ("films", "dpo against base", "WIN +0.1", "LOSS -0.1", "because")
+
+    command("run", matrix, "--only", "algorithm=good")
+    monkeypatch.setattr(reporting, "read_results", lambda store, mixed: store)
+    monkeypatch.setattr(reporting, "compare", lambda before, after: ([Changed()], ["packages.torch 1 → 2"]))
+    code, said, _ = command("compare", "mine", "mine")
+    assert code == 0
+    assert "differs: packages.torch 1 → 2" in said
+    assert "dpo against base" in said
+    assert "because" in said
+    assert json.loads(command("compare", "mine", "mine", "--json")[1])["changes"] == [{"a": "dpo"}]
+    monkeypatch.setattr(reporting, "compare", lambda before, after: ([], []))
+    assert "No verdict changed." in command("compare", "mine", "mine")[1]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4])
+def test_gate_exits_with_its_code(code, matrix, command, monkeypatch):
+    """And says why, also as JSON."""
+    from types import SimpleNamespace
+
+    gate = importlib.import_module("bakeoff.reports.gate")
+    made = SimpleNamespace(code=gate.Code(code), findings=[(gate.Code(code), "dpo: less")])
+    command("run", matrix, "--only", "algorithm=good")
+    monkeypatch.setattr(reporting, "read_results", lambda store, mixed: store)
+    monkeypatch.setattr(reporting, "gate", lambda results, against, margin, metric: made)
+    ended, said, _ = command("gate", "mine", "--margin", "0.1")
+    assert ended == code
+    assert f"gate: {gate.Code(code).name.lower().replace('_', ' ')}" in said
+    assert "dpo: less" in said
+    assert json.loads(command("gate", "mine", "--json")[1])["code"] == code
+
+
+def test_gate_that_cannot_read_or_breaks_is_an_infrastructure_failure(matrix, command, monkeypatch):
+    """A build must not pass because a run was not found, nor fail as a regression because the gate broke."""
+    code, _, problems = command("gate", "nowhere")
+    assert code == 3
+    assert "nowhere" in problems
+    command("run", matrix, "--only", "algorithm=good")
+    monkeypatch.setattr(reporting, "gate", lambda *arguments, **options: {}["no such key"])
+    code, _, problems = command("gate", "mine")
+    assert code == 3
+    assert "KeyError" in problems

@@ -112,7 +112,9 @@ def test_constraints_pin_every_dependency():
 def test_imports_are_declared():
     """Every package that the source imports is a declared dependency, not one that another happens to bring."""
     owners = packages_distributions()
-    texts = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["gguf"]
+    texts = PROJECT["dependencies"] + [
+        each for name in ("gguf", "openai") for each in PROJECT["optional-dependencies"][name]
+    ]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
     # pydantic pins its core to one version of it; Ray is used where it is installed.
     apart = sys.stdlib_module_names | {"bakeoff", "pydantic_core", "ray"}

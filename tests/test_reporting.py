@@ -11,7 +11,7 @@ class Results:
     """Stands for the reports family's own: the ids of the planned cells."""
 
     @staticmethod
-    def read(folder):
+    def read(folder, *, mixed=False):
         store = Store(folder)
         return [entry["id"] for entry in store.read_json(store.plan_path)["cells"]]
 
@@ -73,7 +73,11 @@ def test_reports_are_refreshed_when_something_changed(store, reports):
     store.open_cell("b")
     store.finish_cell("b", {"status": "ok"})
     assert [refresh(), refresh()] == [True, False]
+    store.write_json(store.scoring("judge-gold") / "scored.json", {"cells": {}})
+    assert [refresh(), refresh()] == [True, False]
     (store.folder / "report" / ".written_from.json").unlink()
+    assert refresh()
+    reporting.write_reports(store, ["of cells that were mixed"])
     assert refresh()
 
 

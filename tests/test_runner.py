@@ -1,5 +1,6 @@
 """Running a matrix: what is missing is done, what is done stays, and any end can be resumed from."""
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 
 import psutil
 import pytest
+from rich.console import Console
 
 from bakeoff import matrix as matrices
 from bakeoff import runner
@@ -145,6 +147,29 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
         "model": "m", "task": "fake", "budget": "b", "algorithm": "ok", "seed": 0,
     }  # fmt: skip
     assert matrices.load(store.folder / "matrix.yaml").spec == matrices.load(path).spec
+
+
+def test_the_plan_declares_what_will_decide(write_matrix, store):
+    """The declaration is in the plan before anything runs, stays when run again, and a late change is an amendment."""
+    path = write_matrix("ok")
+    run(path, store)
+    (first,) = store.read_json(store.plan_path)["declarations"]
+    assert (first["primary_metric"], first["seeds"], first["results"]) == ("gold_reward", [0], 0)
+    run(path, store)
+    assert store.read_json(store.plan_path)["declarations"] == [first]
+    path.write_text(path.read_text() + "analysis: {margin: 0.1}\n")
+    run(path, store)
+    again, amended = store.read_json(store.plan_path)["declarations"]
+    assert again == first
+    assert (amended["margin"], amended["results"]) == (0.1, 1)
+
+
+def test_the_declaration_is_printed(write_matrix, store):
+    """A run begins by saying what it declared."""
+    console = Console(file=io.StringIO(), width=200)
+    runner.run(matrices.load(write_matrix("ok")), store, workers=1, console=console)
+    (declared,) = store.read_json(store.plan_path)["declarations"]
+    assert f"Declared {declared['hash']}: gold_reward decides" in console.file.getvalue()
 
 
 def test_seeds_run_one_after_the_other(write_matrix, store):

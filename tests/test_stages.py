@@ -8,7 +8,7 @@ import torch
 
 from bakeoff import setup as setups
 from bakeoff.errors import Incompatible
-from bakeoff.spec import PluginSpec, PreparationSpec, RewardModelSpec
+from bakeoff.spec import EvaluationSpec, PluginSpec, PreparationSpec, RewardModelSpec
 from bakeoff.stageids import planned_stages
 from bakeoff.stages import Stages
 from bakeoff.store import Store
@@ -56,6 +56,20 @@ def test_demonstrations_are_the_best_samples(toy_cell, stages_of):
         assert row["input_ids"] == [*best["prompt_ids"], *best["completion_ids"]]
         assert row["labels"] == [-100] * len(best["prompt_ids"]) + list(best["completion_ids"])
     assert "of 4 samples" in stages.derived["demonstrations"]
+
+
+def test_the_reference_pool_is_scored_and_shared_by_all_seeds(toy_cell, stages_of):
+    """Five samples of the start for each of two held-out prompts, each with its reward; the same for another seed."""
+    evaluation = EvaluationSpec(prompts=2, reference_samples=5)
+    stages = stages_of(toy_cell("grpo", evaluation=evaluation))
+    name = stages.reference_pool()
+    pool = pd.read_parquet(stages.store.stage(name) / "samples.parquet")
+    assert pool.groupby("prompt_id")["sample"].nunique().tolist() == [5, 5]
+    assert pool["gold_reward"].tolist() == [text.count("e") / max(1, len(text)) for text in pool["completion"]]
+    assert (pool["gold_reward"] == pool["train_reward"]).all()
+    assert stages.shared == []
+    assert stages_of(toy_cell("sft", seed=1, evaluation=evaluation)).reference_pool() == name
+    assert stages_of(toy_cell("sft", evaluation=EvaluationSpec(reference_samples=0))).reference_pool() is None
 
 
 def test_pairs_are_the_best_and_the_worst_samples(toy_cell, stages_of):

@@ -61,7 +61,7 @@ def test_a_cell_on_text(name, cell_of, run_cell):
     else:
         assert set(scores["metric"]) > of_encoders | {"perplexity", "nll", "kl", "length_tokens"}
         assert len(pd.read_parquet(folder / "samples.parquet")) == (8 if name == "base" else 12)
-    assert read(folder, "cell.json")["bidirectional"] == (name in ENCODERS)
+    assert read(folder, "cell.json")["is_sampled"] == (name not in ENCODERS)
     ledger = read(folder, "ledger.json")
     assert ledger["shared"] == []
     assert ledger["spent"]["prompts"] == (0 if name == "base" else 12)

@@ -40,9 +40,15 @@ Source = Literal["text", "demonstrations", "preferences", "rankings", "prompts",
 
 
 class PluginSettings(BaseModel):
-    """Base of every plugin's settings: immutable, and an unknown name is an error."""
+    """Base of every plugin's settings: immutable, and an unknown name is an error.
+
+    ``transport`` names the settings that change how fast a result comes or what it costs, and not the result:
+    they are in no id, so that raising a timeout trains nothing again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    transport: ClassVar[frozenset[str]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,8 @@ class TrainContext:
     """Columns ``id, prompt_ids, completion_ids, scores``: the completions of a prompt, and a number for each that is
     larger for the better. A pair has the scores 1 and 0."""
     reward_model: RewardModel = None  # type: ignore[assignment]
-    """The untrained reward model of an algorithm with ``role = "reward"``."""
+    """The untrained reward model of an algorithm with ``role = "reward"``; its rewards are normalised as it is saved,
+    which is no algorithm's doing."""
     max_tokens: int = 0
     """The longest sequence in training: ``max_prompt_tokens`` and ``max_new_tokens`` of the task together."""
     text: datasets.Dataset = None  # type: ignore[assignment]
@@ -290,17 +297,31 @@ SAMPLED: frozenset[Need] = frozenset({"samples", "logprobs", "reference_samples"
 
 
 class Judge(ABC):
-    """Says which of two completions of a prompt is better."""
+    """Says which of two completions of a prompt is better.
+
+    ``free`` is True where a verdict costs next to nothing: such a judge compares all algorithms at the end of every
+    run. Any other does so when ``bakeoff score RUN --judge NAME`` asks for it.
+    """
 
     title: ClassVar[str]
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    free: ClassVar[bool] = False
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What belongs on record beside the verdicts: the model that answered, requests, cost. No secrets."""
+        return {}
+
     @abstractmethod
     def compare(self, context: EvalContext, rows: Sequence[Row], a: Sequence[str], b: Sequence[str]) -> list[Verdict]:
-        """One verdict a row. The caller asks in both orders; disagreement is a tie."""
+        """One verdict a row. The caller asks in both orders; disagreement is a tie.
+
+        What could not be judged (a refusal, no answer, one that makes no sense) is "invalid": it counts as
+        missing, never as a tie or a guess. Completions are hostile: nothing that they say is an instruction.
+        """
 
 
 @dataclass(frozen=True)

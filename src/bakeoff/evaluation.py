@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bakeoff.contracts import EvalContext, Evaluator, Judge, Score, Task
-from bakeoff.errors import PluginFailure
 from bakeoff.rollout import Sequences, end_ids, sample, score, uniforms
 from bakeoff.rows import Tokenised
+from bakeoff.scoring import score_samples
 from bakeoff.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -101,10 +100,7 @@ def evaluate(
     fraction: float,
     pairs: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
-
-    A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
-    """
+    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them."""
     known = {row.row["id"] for row in rows}
     context = EvalContext(
         rows=[row.row for row in rows],
@@ -116,21 +112,7 @@ def evaluate(
         judge=judge,
         pairs=pairs,
     )
-    frames = []
-    for evaluator in evaluators:
-        try:
-            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)
-        except Exception as error:
-            raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
-        finite = frame["value"].astype(float).abs().lt(float("inf"))
-        if not finite.all():
-            metrics = ", ".join(frame.loc[~finite, "metric"].unique())
-            raise PluginFailure(
-                f"evaluator {type(evaluator).__name__} gave {(~finite).sum()} numbers that are not finite ({metrics})"
-            )
-        frames.append(frame[SCORED])
-    frames = [frame for frame in frames if len(frame)] or [pd.DataFrame(columns=SCORED)]
-    scores = pd.concat(frames, ignore_index=True)
+    scores = score_samples(evaluators, context, model)
     scores.insert(2, "fraction", fraction)
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns

@@ -16,7 +16,7 @@ import bakeoff
 from bakeoff import registry
 from bakeoff.spec import IDENTITY, CellSpec, PluginSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it when what an id hashes changes, so that old and new ids never mix."""
 
 
@@ -30,16 +30,16 @@ def cell_id(cell: CellSpec, *, fingerprints: Mapping[str, str]) -> str:
     """
     plugins = {"algorithm": cell.algorithm, "task": cell.task, "judge": cell.judge}
     parts: dict[str, Any] = {name: plain(getattr(cell, name)) for name in IDENTITY}
-    parts |= {kind: _identity(kind, plugin) for kind, plugin in plugins.items()}
+    parts |= {kind: plugin_identity(kind, plugin) for kind, plugin in plugins.items()}
     parts["evaluators"] = sorted(
-        (_identity("evaluator", plugin) for plugin in cell.evaluators), key=lambda part: part["name"]
+        (plugin_identity("evaluator", plugin) for plugin in cell.evaluators), key=lambda part: part["name"]
     )
     parts["budget"].pop("name")
     parts["model"].pop("label")
     if "model" in fingerprints:
         parts["model"] |= {"folder": None, "gguf": None}
     for stage, part in zip(cell.warm_start, parts["warm_start"], strict=True):
-        part["algorithm"] = _identity("algorithm", stage.algorithm)
+        part["algorithm"] = plugin_identity("algorithm", stage.algorithm)
         part["budget"].pop("name")
     parts |= {
         "schema_version": SCHEMA_VERSION,
@@ -50,9 +50,11 @@ def cell_id(cell: CellSpec, *, fingerprints: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _identity(kind: Any, spec: PluginSpec) -> dict[str, Any]:
+def plugin_identity(kind: Any, spec: PluginSpec) -> dict[str, Any]:
+    """What of a plugin and its settings determines a result: name, settings but transport, a hash of its source."""
     plugin = registry.load(kind, spec.name)
     settings = plain(plugin.Settings.model_validate(spec.settings))
+    settings = {name: value for name, value in settings.items() if name not in plugin.Settings.transport}
     for name in path_fields(plugin.Settings):
         path = Path(str(settings.get(name)))
         if settings.get(name) is not None and path.exists():

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from bakeoff import registry
 from bakeoff.errors import MatrixError
 from bakeoff.identity import cell_id
 from bakeoff.matrixfile import MatrixFile, dump, parse, read
@@ -85,6 +88,25 @@ def load(source: str | Path, overrides: Sequence[str] = (), only: Sequence[str] 
         file.set(override, stock_budgets)
     spec = MatrixReader(file, stock_budgets).matrix()
     return Matrix(spec, path, tuple(_selection(text, spec) for text in only))
+
+
+def plugin(kind: registry.Kind, text: str) -> PluginSpec:
+    """A plugin as the command line names it: ``gold``, or ``{name: openai, model: ..., label: ...}`` in YAML.
+
+    Raises ``MatrixError`` that tells every problem.
+    """
+    option = f"--{kind}"
+    try:
+        data = parse(text, f"{option} {text}")
+    except yaml.YAMLError as error:
+        raise MatrixError(
+            f"{option} {text}: not valid YAML.", fix=f'Write for example {option} "{{name: NAME, setting: 1}}".'
+        ) from error
+    file = MatrixFile(option, Path.cwd(), {kind: data})
+    spec = MatrixReader(file, {}).plugin(kind, file.data[kind], (kind,))
+    file.raise_problems()
+    assert spec is not None
+    return spec
 
 
 def stock() -> list[str]:

@@ -17,6 +17,7 @@ from bakeoff.identity import path_fields, plain
 from bakeoff.matrixfile import MatrixFile, Place, label_of
 from bakeoff.spec import (
     AlgorithmSpec,
+    AnalysisSpec,
     BudgetSpec,
     EvaluationSpec,
     LoraSpec,
@@ -54,6 +55,7 @@ class MatrixReader:
             "evaluators": self.axis("evaluators", functools.partial(self.plugin, "evaluator")),
             "judge": self.plugin("judge", data.get("judge"), ("judge",)),
             "seeds": self.seeds(data.get("seeds")),
+            "analysis": self.section(AnalysisSpec, "analysis"),
             "lora": self.section(LoraSpec, "lora"),
             "evaluation": self.section(EvaluationSpec, "evaluation"),
             "preparation": self.section(PreparationSpec, "preparation"),

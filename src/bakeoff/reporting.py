@@ -14,9 +14,23 @@ from bakeoff.errors import PluginError, StoreError
 from bakeoff.store import Store
 
 
-def read_results(store: Store) -> Any:
-    """The run's results, ``bakeoff.reports.frame.Results``."""
-    return _reports("frame").Results.read(store.folder)
+def read_results(store: Store, *, mixed: bool = False) -> Any:
+    """The run's results, ``bakeoff.reports.frame.Results``.
+
+    Cells that differ in what must be equal are left out of every comparison, unless ``mixed``; then the report says so.
+    """
+    return _reports("frame").Results.read(store.folder, mixed=mixed)
+
+
+def compare(before: Any, after: Any) -> tuple[list[Any], list[str]]:
+    """(verdicts that changed between two runs' results, each with its reasons; what differs between the runs)."""
+    module = _reports("compare")
+    return module.changes(before, after), module.differences(before, after)
+
+
+def gate(results: Any, against: Any = None, *, margin: float = 0.0, metric: str = "") -> Any:
+    """Whether results are good enough to pass, ``bakeoff.reports.gate.Gate``."""
+    return _reports("gate").gate(results, against, margin=margin, metric=metric)
 
 
 def leaderboard(results: Any) -> Any:
@@ -31,6 +45,8 @@ def write_reports(
 
     A form that fails keeps no other from being written; then raises ``PluginError``.
     """
+    if to is None:  # what stands there afterwards need not be all forms, or of the same reading
+        _note(store).unlink(missing_ok=True)
     written, failures = {}, []
     for name in formats or registry.names("report"):
         try:
@@ -46,7 +62,7 @@ def write_reports(
 
 def refresh_reports(store: Store, results: Any) -> bool:
     """Write all reports into the run's folder unless they are up to date. Whether they were written."""
-    note = store.folder / "report" / ".written_from.json"
+    note = _note(store)
     digest = _report_inputs(store)
     with contextlib.suppress(StoreError):
         if store.read_json(note)["digest"] == digest:
@@ -56,11 +72,18 @@ def refresh_reports(store: Store, results: Any) -> bool:
     return True
 
 
+def _note(store: Store) -> Path:
+    """Says what the reports in the run's folder were written from."""
+    return store.folder / "report" / ".written_from.json"
+
+
 def _report_inputs(store: Store) -> str:
-    """A hash of what a report is made from: the plan, the cells that ended, and the reports' own code."""
+    """A hash of what a report is made from: the plan, the cells that ended, later scores, the reports' own code."""
     digest = hashlib.sha256(store.plan_path.read_bytes())
     for entry in store.read_json(store.plan_path)["cells"]:
         digest.update(repr(store.status(entry["id"])).encode())
+    for record in sorted(store.folder.glob("scored/*/scored.json")):
+        digest.update(record.read_bytes())
     for name in registry.names("report"):
         with contextlib.suppress(PluginError):
             digest.update(registry.source_hash(registry.load("report", name)).encode())

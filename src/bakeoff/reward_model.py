@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bakeoff.contracts import Row
-from bakeoff.errors import RoleError, StoreError
+from bakeoff.errors import ModelError, RoleError, StoreError
 from bakeoff.optim import MasterAdamW
 from bakeoff.preference_losses import reward_model_loss
 from bakeoff.rankings import Rankings, asked_for
@@ -36,6 +36,35 @@ if TYPE_CHECKING:
 CHECKED = 64
 """Rankings that rewards are normalised on, and held-out ones that a stage's accuracy is measured on: seconds, on a
 CPU, and enough to tell a reward model that learned from one that did not."""
+
+
+def load_stage(folder: Path) -> RewardModel:
+    """The reward model of a stage that a run left in ``stages/reward-model-...``, on a base of its own.
+
+    Raises ``StoreError`` for a folder that is no such stage, ``ModelError`` when its base is not what it was.
+    """
+    from bakeoff import models
+    from bakeoff.roles import RoleModel
+    from bakeoff.spec import LoraSpec, ModelSpec
+    from bakeoff.store import read_json
+
+    record = read_json(folder / "stage.json")
+    if record["kind"] != "reward-model" or "model" not in record:
+        raise StoreError(
+            f"{folder} is not the stage of a reward model, or an older bakeoff wrote it.",
+            fix="Name a folder stages/reward-model-... of a run that trained a reward model.",
+        )
+    spec, lora = ModelSpec.model_validate(record["model"]), LoraSpec.model_validate(record["lora"])
+    if models.fingerprint(spec) != record["inputs"]["model"]:
+        raise ModelError(
+            f"the base '{spec.label}' of {folder} is not the model that the reward model was trained on.",
+            fix="Restore the model's files, or train the reward model again.",
+        )
+    roles = RoleModel(models.add_lora(models.load_base(spec), lora, seed=0, dtype=models.compute_dtype(spec)))
+    length = int(record["inputs"]["task"][2]["max_new_tokens"])
+    model = RewardModel(roles, models.load_tokenizer(spec), max_new_tokens=length)
+    model.restore(folder)
+    return model
 
 
 class RewardModel:

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import importlib
+import logging
 import signal
 import statistics
 import sys
@@ -19,8 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from bakeoff import declaration, registry
 from bakeoff import matrix as matrices
-from bakeoff import registry
 from bakeoff.environment import command_line, environment
 from bakeoff.executors import LocalExecutor
 from bakeoff.matrix import Matrix
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bakeoff.stageids import StageKey
+
+logger = logging.getLogger(__name__)
 
 WORKER = "bakeoff.worker"
 """The module that runs a cell: ``run_cell``, ``fingerprints``, ``incompatible``, ``estimate``, ``planned_stages``,
@@ -201,7 +204,7 @@ def write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> No
             "name": store.folder.name,
             "created": earlier.get("created") or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": command_line(sys.argv),
-            "primary_metric": matrix.spec.primary_metric,
+            "declarations": declaration.declare(matrix.spec, earlier.get("declarations", []), results=_results(store)),
             "matrix": matrix.spec.model_dump(mode="json"),
             "cells": planned,
             "retired": retired,
@@ -219,7 +222,13 @@ def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
         part: [{key: value for key, value in entry.items() if key != "estimated_s"} for entry in plan.get(part, [])]
         for part in ("cells", "retired")
     }
-    return {key: plan.get(key) for key in ("name", "primary_metric", "matrix")} | entries
+    return {key: plan.get(key) for key in ("name", "declarations", "matrix")} | entries
+
+
+def _results(store: Store) -> int:
+    """Cells on disk that ended well, of this matrix or an earlier one: what somebody may have looked at."""
+    folders = (store.folder / "cells").glob("*/status.json")
+    return sum(store.is_done(path.parent.name) for path in folders if path.parent.suffix != ".partial")
 
 
 # ----------------------------------------------------------------------------------------- run
@@ -239,6 +248,8 @@ def run(
     """
     cells = plan(matrix, store)
     write_plan(matrix, cells, store)
+    if console is not None:
+        console.print(declaration.summary(_earlier_plan(store)["declarations"][-1]), highlight=False, soft_wrap=True)
     due = [cell for cell in cells if cell.is_due]
     interrupted = False
     if due:
@@ -251,7 +262,19 @@ def run(
         work, past = importlib.import_module(WORKER), _past_costs(store)
         cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
         write_plan(matrix, cells, store)
+        if not interrupted:
+            _compare(matrix, store)
     return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))
+
+
+def _compare(matrix: Matrix, store: Store) -> None:
+    """A judge that costs nothing compares all algorithms now. Its failure fails no cell: they are measured."""
+    from bakeoff import scoring
+
+    try:
+        scoring.score_by_free_judge(store, matrix.spec.judge)
+    except Exception as error:
+        logger.warning("the algorithms were not compared with each other: %s", error)
 
 
 def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store, display: Display) -> bool:

@@ -105,6 +105,10 @@ class EvaluationSpec(Spec):
     probes: int = Field(default=2, ge=0)
     """Evaluations along training, off the clock, at equal shares of the budget (2: at 1/3 and 2/3)."""
     probe_prompts: int = Field(default=32, ge=1)
+    reference_samples: int = Field(default=16, ge=0)
+    """Completions a held-out prompt from where training starts, drawn once for all cells that start there: what
+    best-of-n and the attainable frontier are computed from. A frontier reaches to a KL of log of this number, less 2.
+    0 draws none."""
     batch: int = Field(default=64, ge=1)
     """Sequences sampled or scored at once; changes speed and memory, not what is measured."""
 
@@ -184,6 +188,19 @@ class ScheduleSpec(Spec):
         return self
 
 
+class AnalysisSpec(Spec):
+    """What is to be decided, and how: declared and hashed before anything is trained."""
+
+    primary_metric: str = "gold_reward"
+    """The metric that decides. All others are exploratory."""
+    margin: float | None = Field(default=None, gt=0)
+    """The largest difference in the primary metric that does not matter, in its units; two algorithms that differ by
+    surely less are EQUIVALENT. 2 % of the metric's declared range unless said; none where it has no range."""
+    family: Literal["against-base", "all-pairs"] = "against-base"
+    """What the primary comparisons are, over which Holm's adjustment goes: each algorithm against the untrained base,
+    with those among trained ones as a second family; or all pairs in one."""
+
+
 class WarmStartSpec(Spec):
     """A stage that trains the adapter before the algorithm; the last one's result is start and reference of all."""
 
@@ -245,7 +262,7 @@ class MatrixSpec(Spec):
     """A cell that matches one is left out."""
     evaluators: tuple[PluginSpec, ...]
     judge: PluginSpec
-    primary_metric: str = "gold_reward"
+    analysis: AnalysisSpec = AnalysisSpec()
     lora: LoraSpec = LoraSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     preparation: PreparationSpec = PreparationSpec()

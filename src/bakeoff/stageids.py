@@ -111,6 +111,18 @@ class StageKeys:
         inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": self.cell.seed}
         return StageKey("reference-samples", inputs, "samples of the reference")
 
+    def reference_pool(self) -> StageKey:
+        """Many scored completions of the evaluation prompts from there: measuring, charged to nobody."""
+        spec, cell = self.cell.evaluation, self.cell
+        scored_by = self.reward_model().id if has_reward_model(cell) else None
+        inputs = {
+            **self._start(),
+            "prompts": spec.prompts,
+            "samples": spec.reference_samples,
+            "reward_model": scored_by,
+        }
+        return StageKey("reference-pool", inputs, f"{spec.reference_samples} samples of the reference a prompt")
+
 
 def has_reward_model(cell: CellSpec) -> bool:
     """Whether a reward model is the cell's training reward: asked for, or all that pairs without a reward can give."""

@@ -49,6 +49,7 @@ class Stages:
         self.shared: list[dict[str, Any]] = []
         self.derived: dict[str, str] = {}
         self.reward_model_role: RewardModel | None = None
+        self.reference_id: str | None = None
         self._annotator = setup.gold or setup.train_reward
         self.keys = StageKeys(setup.cell, setup.roles.device.type)
 
@@ -71,7 +72,9 @@ class Stages:
                     meter.stop()
                     detach()
                 ledger = {**meter.spent(), "roles": {name: asdict(role) for name, role in meter.roles.items()}}
+                spec = {name: getattr(self.setup.cell, name).model_dump(mode="json") for name in ("model", "lora")}
                 record = {"id": key.id, "kind": key.kind, "label": key.label, "inputs": key.record, "ledger": ledger}
+                record |= spec
                 self.store.write_json(partial / "stage.json", record)
                 self.store.commit(partial)
         ledger = self.store.read_json(folder / "stage.json")["ledger"]
@@ -294,5 +297,30 @@ class Stages:
             self.store.write_frame(folder / "samples.parquet", frame)
 
         folder = self._stage(self.keys.reference_samples(), build)
+        self.reference_id = folder.name
         self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
+
+    def reference_pool(self) -> str | None:
+        """The id of a stage with many scored samples of the start a prompt, for best-of-n; None without rewards.
+
+        The same draws for every seed: the pool says what the start can do, not what a run did.
+        """
+        setup, count = self.setup, self.setup.cell.evaluation.reference_samples
+        scores = {"gold_reward": setup.gold, "train_reward": setup.train_reward}
+        rewards = {name: score for name, score in scores.items() if score is not None}
+        if not rewards or not count:
+            return None
+
+        def build(folder: Path, meter: Meter) -> None:
+            rows = setup.evaluation_rows
+            frame = setup.draw_samples("reference", rows, seed=derive_seed("reference pool"), samples=count)
+            by_id = {row.row["id"]: row.row for row in rows}
+            scored = [by_id[name] for name in frame["prompt_id"]]
+            columns = {name: score(scored, frame["completion"].tolist()) for name, score in rewards.items()}
+            kept = frame[["prompt_id", "sample", "completion", "n_tokens"]].assign(**columns)
+            self.store.write_frame(folder / "samples.parquet", kept)
+
+        folder = self._stage(self.keys.reference_pool(), build)
+        self.shared.pop()  # measuring is nobody's training cost
+        return folder.name

@@ -60,6 +60,10 @@ class Store:
         """Where a stage grows; ``commit`` it when it is complete."""
         return self.folder / "stages" / f"{stage_id}.partial"
 
+    def scoring(self, name: str) -> Path:
+        """What a later look at the stored samples said: ``bakeoff score`` writes it, never into a cell's folder."""
+        return self.folder / "scored" / re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
+
     # ------------------------------------------------------------------------------- files
 
     def write_bytes(self, path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -80,20 +84,8 @@ class Store:
             frame.to_parquet(temporary, index=False)
 
     def read_json(self, path: Path) -> dict[str, Any]:
-        """Read what ``write_json`` wrote. Raises ``StoreError`` that names the file and what to do."""
-        try:
-            fields = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise StoreError(f"{path} does not exist.", fix="Run `bakeoff run` to make it.") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}.", fix=f"Delete it and run again: {path}") from error
-        version = fields.get("schema_version") if isinstance(fields, dict) else None
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{path} has schema version {version}; this bakeoff reads and writes version {SCHEMA_VERSION}.",
-                fix="Use the bakeoff that wrote it, or give this run another name with --name.",
-            )
-        return fields
+        """Read what ``write_json`` wrote; see ``read_json``."""
+        return read_json(path)
 
     # ------------------------------------------------------------------------------- cells
 
@@ -155,14 +147,20 @@ class Store:
         Takes the place of a failed cell. Raises ``StoreError`` where there is a complete folder.
         """
         final = partial.with_name(partial.name.removesuffix(".partial"))
+        if final.exists():
+            record = final / "status.json"
+            if not record.exists() or self.read_json(record)["status"] == "ok":
+                raise StoreError(f"{final} is complete already.", fix=f"Delete {partial} or {final}.")
+        return self.replace(partial)
+
+    def replace(self, partial: Path) -> Path:
+        """As ``commit``, but takes the place of a complete folder too: for what can be computed again."""
+        final = partial.with_name(partial.name.removesuffix(".partial"))
         for leftover in partial.rglob(".*.tmp"):
             leftover.unlink()
         for path in (*partial.rglob("*"), partial):
             _flush(path)
         if final.exists():
-            record = final / "status.json"
-            if not record.exists() or self.read_json(record)["status"] == "ok":
-                raise StoreError(f"{final} is complete already.", fix=f"Delete {partial} or {final}.")
             shutil.rmtree(_old(final), ignore_errors=True)
             final.rename(_old(final))
         partial.rename(final)
@@ -170,13 +168,30 @@ class Store:
         shutil.rmtree(_old(final), ignore_errors=True)
         return final
 
-    def lock(self, kind: Literal["plan", "cell", "stage"], key: str = "") -> BaseFileLock:
+    def lock(self, kind: Literal["plan", "cell", "stage", "scoring"], key: str = "") -> BaseFileLock:
         """A lock between processes, a context manager. The system frees it when its holder dies."""
         from filelock import FileLock
 
         folder = self.folder / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{kind}-{key}.lock" if key else folder / f"{kind}.lock")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of this schema version. Raises ``StoreError`` that names the file and what to do."""
+    try:
+        fields = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreError(f"{path} does not exist.", fix="Run `bakeoff run` to make it.") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}.", fix=f"Delete it and run again: {path}") from error
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}; this bakeoff reads and writes version {SCHEMA_VERSION}.",
+            fix="Use the bakeoff that wrote it, or give this run another name with --name.",
+        )
+    return fields
 
 
 # ------------------------------------------------------------------------------- finding a run

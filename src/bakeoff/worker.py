@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bakeoff import models, registry
 from bakeoff.contracts import SAMPLED, Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
+from bakeoff.overlap import overlap
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.setup import Setup, load, make, parity, task_and_data
 from bakeoff.spec import CellSpec, PluginSpec
@@ -96,6 +97,7 @@ class CellRun:
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
         self.reference: pd.DataFrame
+        self.reference_pool: str | None = None
         self.held_out: Rankings = ()
 
     def run(self) -> None:
@@ -108,12 +110,16 @@ class CellRun:
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
         self.reference = self.stages.reference_samples() if self.algorithm.is_sampled() else no_samples()
+        self.reference_pool = self.stages.reference_pool() if self.algorithm.is_sampled() else None
         if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
             self.held_out = self.stages.held_out_rankings()
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
         self.progress("evaluate", 0.0, "")
+        if self.algorithm.role == "reward" and self.algorithm.trains:
+            # Part of saving it, and so on no budget.
+            context.reward_model.normalise(context.rankings)
         self._measure(1.0)
         self._write_results()
 
@@ -324,13 +330,19 @@ class CellRun:
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
+            "reference_pool": self.reference_pool,
             "parity": parity(setup),
+            "reference_samples": self.stages.reference_id,
             "data": {
                 "source": setup.data.source,
                 "licence": setup.data.licence,
                 "fingerprint": setup.data.fingerprint,
                 "train_rows": len(setup.rows.train),
                 "test_rows": len(setup.rows.test),
+                "overlap": overlap(
+                    [row.prompt for row in setup.rows.train],
+                    {row.row["id"]: row.prompt for row in setup.evaluation_rows},
+                ),
                 "left_out": dict(setup.rows.left_out),
                 "bad_rows": len(setup.data.bad_rows),
                 "bad_row_examples": [asdict(row) for row in setup.data.bad_rows[:20]],

@@ -79,11 +79,11 @@ def test_dapo_clips_higher_and_leaves_out_what_was_cut_off():
 
 
 def test_dapo_fines_length_softly():
-    """Within the last 2 of 3 tokens the fine rises to 1: 0 for one token, 1 for three."""
+    """Over the last half of 4 tokens the fine rises to 1: a half for three tokens, none for one."""
     rollout = rollout_of([1.0, 1.0])
-    rollout.max_tokens = 3
-    advantages = make("dapo", overlong=2, scale_rewards="none").advantages(rollout)
-    assert advantages[:, 0].tolist() == [-0.5, 0.5]
+    rollout.max_tokens = 4
+    advantages = make("dapo", overlong=0.5, scale_rewards="none").advantages(rollout)
+    assert advantages[:, 0].tolist() == [-0.25, 0.25]
 
 
 def test_gspo_clips_whole_completions():

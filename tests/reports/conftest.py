@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from bakeoff.reports.frame import Results
 
+from bakeoff.declaration import digest
+
 HOSTILE = {
     "p000": "<script>alert('xss')</script>",
     "p001": "</script><script>alert(1)</script>",
@@ -26,7 +28,7 @@ ALGORITHMS = {  # label: (entry point, title, gain at the end, KL at the end, se
     "grpo-lr3": ("grpo", "Group Relative Policy Optimization", 0.36, 9.4, 45.0, 0.0),
 }
 SEEDS = (0, 1, 2)
-PROMPTS = [f"p{i:03d}" for i in range(48)]
+PROMPTS = 48
 METRICS = [
     ("gold_reward", "VADER compound", "higher", "gold reward", -1.0, 1.0, "reward"),
     ("train_reward", "VADER compound", "higher", "reward that training optimised", -1.0, 1.0, "reward"),
@@ -37,6 +39,7 @@ METRICS = [
     ("distinct_2", "share", "higher", "distinct bigrams", 0.0, 1.0, "health"),
 ]
 LIMIT = 6e12
+POOL = "reference-pool-0123456789ab"
 
 
 def _write(path: Path, content: dict) -> None:
@@ -47,17 +50,28 @@ def _write(path: Path, content: dict) -> None:
 class RunWriter:
     """Writes a run in the store's schema; ``write`` once, then change what a test is about."""
 
-    def __init__(self, folder: Path, *, tasks: tuple[str, ...] = ("sentiment",), seeds: tuple[int, ...] = SEEDS):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tasks: tuple[str, ...] = ("sentiment",),
+        seeds: tuple[int, ...] = SEEDS,
+        prompts: int = PROMPTS,
+    ):
         self.folder, self.tasks, self.seeds = folder, tasks, seeds
+        self.prompts = [f"p{i:03d}" for i in range(prompts)]
         self.random = np.random.default_rng(7)
-        self.ease = {prompt: self.random.normal(0, 0.18) for prompt in PROMPTS}
+        self.ease = {prompt: self.random.normal(0, 0.18) for prompt in self.prompts}
 
     def write(self) -> "RunWriter":
         cells = [self._cell(task, label, seed) for task in self.tasks for label in ALGORITHMS for seed in self.seeds]
         budget = {"name": "6tf", "version": 1, "flops": LIMIT, "steps": None}
         matrix = {"name": "synthetic", "budgets": [budget]}
         plan = {"name": "synthetic", "created": "2026-11-23T12:00:00Z", "command": "bakeoff run synthetic"}
-        _write(self.folder / "plan.json", plan | {"primary_metric": "gold_reward", "matrix": matrix, "cells": cells})
+        _write(
+            self.folder / "plan.json", plan | {"declarations": [self.declaration()], "matrix": matrix, "cells": cells}
+        )
+        self._pool()
         packages = {"torch": "2.13.0", "transformers": "5.23.0", "trl": "1.16.0", "bakeoff": "0.1.0"}
         where = {"python": "3.11.2", "platform": "Linux-6.1-x86_64", "cpu": "AMD EPYC 7R13", "threads": 2, "gpu": []}
         git = {"commit": "0123456789abcdef", "dirty": False}
@@ -71,6 +85,22 @@ class RunWriter:
             else:
                 self._ok(cell)
         return self
+
+    def declaration(self, **changes: object) -> dict:
+        """As the runner writes it, its hash with it."""
+        analysis = {"primary_metric": "gold_reward", "margin": None, "family": "against-base"}
+        design = {"seeds": list(self.seeds), "prompts": len(self.prompts), "samples": 1, "checkpoint": "last"}
+        fields = analysis | design | changes
+        return fields | {"hash": digest(fields), "declared": "2026-11-23T12:00:00+00:00", "results": 0}
+
+    def _pool(self) -> None:
+        """Sixteen scored samples of the start a prompt, spread as those of the base are."""
+        folder = self.folder / "stages" / POOL
+        folder.mkdir(parents=True)
+        rows = [(p, i, np.clip(0.31 + self.ease[p] + self.random.normal(0, 0.2), -1, 1))
+                for p in self.prompts for i in range(16)]  # fmt: skip
+        pool = pd.DataFrame(rows, columns=["prompt_id", "sample", "gold_reward"])
+        pool.assign(train_reward=pool["gold_reward"]).to_parquet(folder / "samples.parquet")
 
     def results(self) -> Results:
         return Results.read(self.folder)
@@ -105,6 +135,7 @@ class RunWriter:
             {key: cell[key] for key in cell if key != "incompatible"}
             | {"paper": "", "settings": {"learning_rate": 3e-4}, "parity": parity}
             | {"metrics": [dict(zip(names, metric, strict=True)) for metric in METRICS]}
+            | {"reference_pool": POOL}
             | {"references": {"best constant answer 'good'": 0.44}, "data": {"source": "invented", "test_rows": 48}}
             | {"data": {"source": "synthetic films", "licence": "Apache-2.0", "train_rows": 900, "test_rows": 48}},
         )
@@ -113,7 +144,7 @@ class RunWriter:
         fractions = (0.33 + 0.01 * cell["seed"], 0.67, 1.0) if trained else (1.0,)
         scores, samples = [], []
         for fraction in fractions:
-            for prompt in PROMPTS if fraction == 1.0 else PROMPTS[:32]:
+            for prompt in self.prompts if fraction == 1.0 else self.prompts[:32]:
                 scored, text = self._sample(prompt, cell, gain * fraction**0.7 + offset, kl * fraction)
                 scores += [(prompt, 0, fraction, metric, value) for metric, value in scored.items()]
                 samples.append(
@@ -161,3 +192,9 @@ def run(tmp_path: Path) -> RunWriter:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """A run that no test changes."""
     return RunWriter(tmp_path_factory.mktemp("shared") / "run").write().results()
+
+
+@pytest.fixture(scope="session")
+def five_seeds(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The same with enough seeds for verdicts."""
+    return RunWriter(tmp_path_factory.mktemp("five") / "run", seeds=(0, 1, 2, 3, 4)).write().results()

@@ -5,7 +5,7 @@ import re
 import pytest
 from bakeoff.reports.analysis import sections
 from bakeoff.reports.latex import LaTeX, escape, to_latex
-from bakeoff.reports.tables import leaderboard
+from bakeoff.reports.tables import all_tables, leaderboard
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,17 @@ def test_every_table_is_written(results, tmp_path):
     names = {path.name for path in LaTeX().write(results, tmp_path)}
     assert {"leaderboard.tex", "pairwise.tex", "verdicts.tex", "ledger.tex", "runs.tex"} <= names
     assert all((tmp_path / "tables" / name).read_text() for name in names)
+
+
+def test_no_table_has_a_character_that_latex_lacks(five_seeds):
+    """Arrows, inequalities, roots and dashes of captions and cells are spelt out: pdflatex stops at what it lacks."""
+    for _, table in all_tables(five_seeds):
+        assert to_latex(table).isascii(), table.name
+
+
+def test_labels_of_two_sections_differ(tmp_path, run):
+    """Two tasks give two leaderboards that one paper may hold."""
+    two = type(run)(tmp_path / "two", tasks=("sentiment", "arithmetic")).write()
+    written = LaTeX().write(two.results(), tmp_path)
+    labels = [re.search(r"\\label\{(.*?)\}", path.read_text())[1] for path in written]
+    assert len(labels) == len(set(labels))

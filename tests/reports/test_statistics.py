@@ -1,22 +1,25 @@
 """Intervals, win rates, Holm and verdicts, against closed forms, scipy and a small simulation."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from bakeoff.reports.statistics import (
+    Components,
     Estimate,
     bounded,
+    detectable_effect,
+    expected_error,
     holm,
     paired_difference,
     two_way,
-    verdict,
+    variance_components,
     win_rate,
     wins,
 )
 from scipy import stats
-
-
-def difference(mean, seeds=5):
-    return Estimate(mean, 0.1, 4.0, mean - 0.2, mean + 0.2, 0.01, seeds, 48)
+from statsmodels.regression.mixed_linear_model import MixedLM
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 
 def test_two_way_matches_the_sums_done_by_hand():
@@ -169,20 +172,78 @@ def test_holm_counts_a_missing_p():
     assert holm([]).size == 0
 
 
-def test_verdicts_follow_the_adjusted_p_and_the_direction():
-    """Significant and up is a WIN, a LOSS where lower is better, and INCONCLUSIVE when p is not below 0.05."""
-    assert verdict(difference(0.3), 0.01).word == "WIN"
-    assert verdict(difference(-0.3), 0.01).word == "LOSS"
-    assert verdict(difference(-0.3), 0.01, higher_is_better=False).word == "WIN"
-    assert verdict(difference(0.3), 0.05).word == "INCONCLUSIVE"
-    assert verdict(difference(0.3), float("nan")).word == "INCONCLUSIVE"
+def test_components_are_those_of_restricted_maximum_likelihood():
+    """On balanced data with all parts positive the ANOVA estimates are those of statsmodels' REML."""
+    rng = np.random.default_rng(6)
+    scores = rng.normal(0, 0.5, (6, 1)) + rng.normal(0, 0.8, (1, 12)) + rng.normal(0, 0.4, (6, 12))
+    seeds, prompts = np.indices(scores.shape)
+    data = {"y": scores.ravel(), "seed": seeds.ravel(), "prompt": prompts.ravel(), "all": np.ones(scores.size)}
+    parts = {"seed": "0 + C(seed)", "prompt": "0 + C(prompt)"}
+    fit = MixedLM.from_formula("y ~ 1", groups="all", vc_formula=parts, data=pd.DataFrame(data)).fit(reml=True)
+    found = variance_components(scores)
+    assert found.interaction == pytest.approx(fit.scale, rel=0.02)
+    assert sorted((found.seed, found.prompt)) == pytest.approx(sorted(fit.vcomp), rel=0.05)
+    assert np.isnan(found.noise)
 
 
-def test_few_seeds_are_flagged():
-    """Below five seeds a verdict is descriptive; from one run there is none."""
-    assert verdict(difference(0.3), 0.01).flag == ""
-    assert verdict(difference(0.3, seeds=3), 0.01).flag == "descriptive: 3 seeds < 5"
-    assert verdict(difference(0.3, seeds=1), 0.001) == ("INCONCLUSIVE", "conditional on this run: 1 seed")
+def test_components_of_replicated_scores_by_hand():
+    """Two seeds, two prompts, two samples: cell means 1, 3, 3, 5; samples ±1 around them are noise of variance 2."""
+    means = np.array([[1.0, 3.0], [3.0, 5.0]])
+    cube = np.stack([means - 1, means + 1], axis=2)
+    # MS_seed = MS_prompt = 2·2·(1 + 1) = 8, MS_cell = 0, noise 2: the interaction's estimate is below 0, so 0.
+    assert variance_components(cube) == (8 / 4, 8 / 4, 0.0, 2.0)
+
+
+def test_components_recover_what_was_planted():
+    """Averaged over many data sets the four parts are unbiased."""
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(200):
+        cell = rng.normal(0, 0.6, (5, 1, 1)) + rng.normal(0, 0.5, (1, 20, 1)) + rng.normal(0, 0.4, (5, 20, 1))
+        found.append(variance_components(cell + rng.normal(0, 0.3, (5, 20, 4))))
+    assert np.mean(found, axis=0) == pytest.approx([0.36, 0.25, 0.16, 0.09], rel=0.1)
+    with pytest.raises(ValueError, match="at least 2 seeds"):
+        variance_components(np.zeros((1, 5)))
+
+
+def test_expected_error_is_what_the_interval_turns_out_to_have():
+    """The SE that is planned from the true parts is the root mean square of the SEs that come out."""
+    rng = np.random.default_rng(8)
+    parts = Components(seed=0.04, prompt=0.09, interaction=0.16, noise=float("nan"))
+    squares = []
+    for _ in range(300):
+        scores = rng.normal(0, 0.2, (6, 1)) + rng.normal(0, 0.3, (1, 40)) + rng.normal(0, 0.4, (6, 40))
+        squares.append(two_way(scores).se ** 2)
+    se, df = expected_error(parts, 6, 40)
+    assert se == pytest.approx(np.sqrt(0.04 / 6 + 0.09 / 40 + 0.16 / 240))
+    assert se == pytest.approx(np.sqrt(np.mean(squares)), rel=0.05)
+    assert 5 <= df <= 6 * 40
+
+
+def test_detectable_effect_is_statsmodels_up_to_the_noncentral_t():
+    """For one group of 20 the effect that 80 % power needs is statsmodels' to a per cent."""
+    expected = TTestPower().solve_power(nobs=20, alpha=0.05, power=0.8)
+    assert detectable_effect(1 / np.sqrt(20), 19) == pytest.approx(expected, rel=0.01)
+
+
+def test_holm_is_statsmodels():
+    """The same adjustment as statsmodels' for a family of ten."""
+    p = np.random.default_rng(9).uniform(0, 0.2, 10)
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
+
+
+def test_degrees_of_freedom_are_satterthwaites_by_hand():
+    """MS 25, 16 and 4 on 1, 1 and 1 degrees of freedom: 37² / (625 + 256 + 16) is 1.526."""
+    assert two_way(np.array([[1.0, 3.0], [4.0, 10.0]])).df == pytest.approx(37**2 / (625 + 256 + 16))
+
+
+def test_another_level_gives_another_interval():
+    """The 90 % interval lies within the 95 % one and has the same centre."""
+    estimate = two_way(np.random.default_rng(10).normal(size=(4, 9)))
+    low, high = estimate.interval(0.90)
+    assert estimate.low < low < high < estimate.high
+    assert (low + high) / 2 == pytest.approx(estimate.mean)
+    assert estimate.interval(0.95) == pytest.approx((estimate.low, estimate.high))
 
 
 def test_detectable_effect_has_eighty_percent_power():

@@ -5,7 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
-from bakeoff.reports import tables
+from bakeoff.reports import ledgers, tables
 from bakeoff.reports.analysis import sections
 
 
@@ -20,7 +20,7 @@ def cell(table, row, key):
     return next(cells[index] for cells in table.rows() if cells[0].text == row)
 
 
-def test_leaderboard_shows_numbers_intervals_and_verdicts(section):
+def test_leaderboard_shows_numbers_intervals_and_verdicts(section, five_seeds):
     """A row reads as the estimates say, the base has no gain, and a failed seed is counted where it belongs."""
     board = tables.leaderboard(section)
     assert [row[0].text for row in board.rows()] == section.ranked
@@ -29,7 +29,9 @@ def test_leaderboard_shows_numbers_intervals_and_verdicts(section):
     assert shown.text == f"{estimate.mean:.3f}"
     assert shown.detail == f"[{estimate.low:.3f}, {estimate.high:.3f}]"
     assert cell(board, "sft", "delta").text.startswith("+")
-    assert cell(board, "sft", "verdict")[0::3] == ("WIN", "win")
+    assert cell(board, "sft", "verdict")[0::3] == ("descriptive: ahead", "open")
+    decided = tables.leaderboard(sections(five_seeds)[0])
+    assert cell(decided, "sft", "verdict")[0::3] == ("WIN", "win")
     assert cell(board, "base", "delta").text == "–"
     assert cell(board, "ppo", "seeds").text == "2/3 · 1\u00a0oom"
     assert cell(board, "sft", "flops").text == "6.06 T"
@@ -49,8 +51,9 @@ def test_an_algorithm_without_a_result_keeps_its_row(run):
     assert last[2].text == "–"
 
 
-def test_square_and_long_verdicts_agree(section):
+def test_square_and_long_verdicts_agree(five_seeds):
     """The matrix holds each pair twice with opposite sign and verdict."""
+    (section,) = sections(five_seeds)
     square = tables.square(section)
     assert cell(square, "grpo-lr3", "against sft").text.startswith("WIN +")
     assert cell(square, "sft", "against grpo-lr3").text.startswith("LOSS −")
@@ -71,7 +74,7 @@ def test_metrics_table_holds_every_declared_metric(section):
 
 def test_ledger_shows_share_of_the_budget_and_both_shared_costs(section):
     """Spend is set against the limit, and shared stages are shown in full and split."""
-    ledger = tables.ledger(section)
+    ledger = ledgers.ledger(section)
     assert cell(ledger, "dpo", "spent").text == "101.0%"
     assert cell(ledger, "dpo", "shared_flops").text == "1.10 T"
     assert cell(ledger, "dpo", "amortised_flops").text == "183 G"
@@ -81,7 +84,7 @@ def test_ledger_shows_share_of_the_budget_and_both_shared_costs(section):
 
 def test_ledger_totals_are_charged_both_ways(section):
     """dpo spent 6.06 T itself; with the 1.1 T stage alone 7.16 T, with a sixth of it 6.24 T; ppo used no stage."""
-    ledger = tables.ledger(section)
+    ledger = ledgers.ledger(section)
     assert cell(ledger, "dpo", "alone_flops").text == "7.16 T"
     assert cell(ledger, "dpo", "split_flops").text == "6.24 T"
     rows = ledger.frame.set_index("algorithm")
@@ -92,7 +95,7 @@ def test_ledger_totals_are_charged_both_ways(section):
 
 def test_a_shared_stage_has_its_cost_and_its_users(section):
     """What six cells used costs 1.1 T once, a sixth of that each; the totals over users are what was computed."""
-    table = tables.stages(section)
+    table = ledgers.stages(section)
     (row,) = table.frame.to_dict("records")
     assert row == {
         "stage": "pairs-1", "label": "pairs", "users": 6, "algorithms": "sft, dpo", "seeds": "0, 1, 2",
@@ -152,5 +155,5 @@ def test_an_empty_run_still_has_its_tables(run):
     shutil.rmtree(run.folder / "cells")
     results = run.results()
     named = {table.name: table for _, table in tables.all_tables(results)}
-    assert set(named) == {"leaderboard", "ledger", "runs"}
+    assert set(named) == {"leaderboard", "ledger", "tuning", "runs", "environment"}
     assert [row[1].text for row in named["leaderboard"].rows()] == ["0/3 · 3\u00a0not_run"] * 5

@@ -17,8 +17,17 @@ def test_leaderboard_is_printed_with_intervals_and_failures(results):
     lines = printed(results).splitlines()
     ppo = next(line for line in lines if line.lstrip().startswith("ppo"))
     assert "2/3 · 1\u00a0oom" in ppo
-    assert "WIN" in ppo
+    assert "INCONCLUSIVE" in ppo
     assert any("grpo-lr3" in line and "[" in line for line in lines)
+
+
+def test_full_names_stand_below(results):
+    """What a short name stands for, once an algorithm."""
+    text = " ".join(printed(results).split())
+    titles = results.cells.drop_duplicates("algorithm")[["algorithm", "title"]]
+    assert len(titles) > 3
+    for name, title in titles.itertuples(index=False):
+        assert f"{name}: {title}" in text
 
 
 def test_labels_are_not_markup(run):

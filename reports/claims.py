@@ -1,0 +1,129 @@
+"""The sentences that a run supports, each from one cell of a table with its interval and verdict; how to cite it.
+
+They are the only sentences of a report that are meant to be quoted: they name the design and say no more than the cell.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import formats
+from .analysis import Section, sections
+from .comparisons import Comparison
+from .frame import Results
+from .table import TONES
+from .tables import leaderboard, pairwise
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``text`` in words; ``cell`` names the table's cell that it says, as ``Table.cell_id`` does."""
+
+    text: str
+    table: str
+    cell: str
+    verdict: str
+    """WIN, LOSS, EQUIVALENT or INCONCLUSIVE."""
+    label: str
+    """As tables print it, "descriptive: ahead" for too few seeds."""
+    reason: str
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    prompts: int
+    seeds_needed: int | None
+    run: str
+    """The run and the hash of what it declared before training."""
+
+    @property
+    def tone(self) -> str:
+        return TONES.get(self.verdict, "")
+
+    @property
+    def quote(self) -> str:
+        """The sentence with its source, to paste into a text."""
+        return f"{self.text} ({self.run}, {self.cell})"
+
+    def record(self) -> dict[str, Any]:
+        """As ``claims.json`` keeps it; numbers unrounded, null where there is none."""
+        return {name: None if formats.is_missing(value) else value for name, value in asdict(self).items()}
+
+
+def claims(results: Results) -> list[Claim]:
+    """The claims of every section: gains over the baseline, then who is ahead of whom among the trained."""
+    return [claim for section in sections(results) for claim in _of(section)]
+
+
+def _of(section: Section) -> list[Claim]:
+    board, paired = leaderboard(section), pairwise(section) if section.pairs else None
+    place = {name: row for row, name in enumerate(board.frame["algorithm"], start=1)}
+    prefix = f"{section.slug}-" if section.slug else ""
+    made = []
+    numbered = enumerate(section.pairs, start=1)
+    for row, c in sorted(numbered, key=lambda pair: (pair[1].b != section.baseline, place[pair[1].a])):
+        if c.b == section.baseline:
+            made.append(_claim(section, c, board.title, prefix + board.cell_id(place[c.a], "delta")))
+        elif paired is not None:
+            made.append(_claim(section, c, paired.title, prefix + paired.cell_id(row, "difference")))
+    return made
+
+
+def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
+    d, places = c.difference, formats.decimals([c.difference.mean])
+    number = f"{formats.fixed(d.mean, places, sign=True)} {formats.phrase(section.primary.name)}"
+    interval = formats.span(d.low, d.high, places, sign=True)
+    over = f"{d.n_seeds} seed{'s' * (d.n_seeds != 1)} × {d.n_prompts} prompts"
+    margin = f" of ±{c.margin:g}" if c.margin is not None else ""
+    said = {
+        "WIN": f"{c.a} beats {c.b}: {number}",
+        "LOSS": f"{c.a} is worse than {c.b}: {number}",
+        "EQUIVALENT": f"{c.a} and {c.b} are equivalent within the margin{margin}: {number}",
+    }.get(c.verdict.word, f"{c.a} against {c.b} is not decided: {number}")
+    text = (
+        f"On {section.task} with {section.model} under the budget {section.budget}, {said} "
+        f"(95% interval {interval or 'none'}, {over}, paired; Holm p {_p(c.p_holm)}): {c.verdict.label}"
+        f"{', ' + c.verdict.reason if c.verdict.reason else ''}."
+    )
+    plan = section.results.declaration
+    source = f"{section.results.plan['name']}, declared {plan['hash']}"
+    numbers = (d.mean, d.low, d.high, d.n_seeds, d.n_prompts)
+    verdict = (c.verdict.word, c.verdict.label, c.verdict.reason)
+    return Claim(text, table, cell, *verdict, *numbers, c.verdict.seeds_needed, source)
+
+
+def _p(value: float) -> str:
+    shown = formats.p_value(value)
+    return shown if shown.startswith("<") or shown == formats.MISSING else f"= {shown}"
+
+
+def bibtex(results: Results) -> str:
+    """Entries for the run and for bakeoff, for a paper's bibliography."""
+    plan = results.plan
+    year = str(plan.get("created", ""))[:4]
+    version, declared = results.environment_or({}).get("packages", {}).get("bakeoff", ""), results.declaration["hash"]
+    key = re.sub(r"[^a-z0-9]+", "", str(plan["name"]).lower()) or "run"
+    title, command = (_braced(str(plan.get(field, ""))) for field in ("name", "command"))
+    run = [
+        f"@misc{{bakeoff-run-{key},",
+        f"  title = {{{{{title}}}: a comparison of post-training algorithms under one budget}},",
+        *([f"  year = {{{year}}},"] if year.isdigit() else []),
+        f"  note = {{Run of bakeoff{' ' + version if version else ''}, {len(results.cells)} cells, declared {declared}."
+        f"{' Command: ' + command if command else ''}}},",
+        "}",
+    ]
+    software = [
+        "@software{bakeoff,",
+        "  title = {{bakeoff}: post-training algorithms under one budget, with honest intervals},",
+        *([f"  version = {{{version}}},"] if version else []),
+        "}",
+    ]
+    return "\n".join([*run, "", *software]) + "\n"
+
+
+def _braced(text: str) -> str:
+    """``text`` inside a BibTeX field: braces balanced by leaving them out, TeX's own characters escaped."""
+    plain = re.sub(r"[{}\\]", "", " ".join(text.split()))
+    return re.sub(r"([&%$#_])", r"\\\1", plain).replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")

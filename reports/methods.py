@@ -1,0 +1,167 @@
+"""How each number of a report is computed: what a reader finds behind it.
+
+``method_of`` gives the method of a table's column; a test holds that every column with a number has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """``text`` says how a number comes about; ``formula`` and ``source`` are empty where there is none to give."""
+
+    title: str
+    text: str
+    formula: str = ""
+    source: str = ""
+
+
+METHODS: dict[str, Method] = {
+    "mean": Method(
+        "A metric's mean and its interval",
+        "Every final sample on every held-out prompt is scored. Scores are averaged over the samples of a prompt, "
+        "then over prompts and seeds. Seeds and prompts are both samples from what a claim is about, so both add to "
+        "the error: the 95% interval is a two-way random-effects t interval with Satterthwaite's degrees of freedom, "
+        "cut where the metric's range ends. With one seed it is an interval over prompts, conditional on this run.",
+        "SE² = (MS_seed + MS_prompt − MS_resid) / (K·P),  at least MS_resid / (K·P)",
+        "Satterthwaite, Biometrics Bulletin 2 (1946); Searle, Casella & McCulloch, Variance Components (1992), ch. 4",
+    ),
+    "gain": Method(
+        "A gain over the baseline, or a difference of two algorithms",
+        "The mean of paired differences: the same seed, the same prompt, one algorithm minus the other. Pairing "
+        "removes what a prompt's difficulty adds to both. The interval is the two-way one, on the differences.",
+        "d[k,p] = a[k,p] − b[k,p];  mean over k and p",
+    ),
+    "verdict": Method(
+        "Verdicts",
+        "WIN or LOSS: the Holm-adjusted p value of the paired difference is below 0.05. EQUIVALENT: the 90% interval "
+        "lies within the margin that was declared before training. INCONCLUSIVE: neither, which is not 'equal'. "
+        "Fewer than five seeds describe and do not decide, since by permutation three against three cannot reach p < "
+        "0.10.",
+        "",
+        "Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15 (1987) for equivalence",
+    ),
+    "p": Method(
+        "Holm-adjusted p values",
+        "Two-sided t test of a paired difference against 0, with the two-way standard error, adjusted over its "
+        "family by Holm's step-down rule. The gains over the baseline are one family, the pairs of trained "
+        "algorithms another.",
+        "adjusted(i) = max over j ≤ i of min(1, (m − j + 1)·p(j))",
+        "Holm, Scandinavian Journal of Statistics 6 (1979)",
+    ),
+    "win-rate": Method(
+        "Win rates",
+        "In the leaderboard: the judge compares a sample with the starting policy's sample for the same prompt, in "
+        "both orders; a disagreement is a tie. Between algorithms: which has the higher primary metric on the same "
+        "prompt and seed. A tie is half a win. The interval is the two-way one, cut to [0, 1].",
+        "win rate = P(win) + P(tie) / 2",
+        "Zheng et al. (arXiv:2306.05685), section 3.4, for both orders",
+    ),
+    "kl": Method(
+        "KL from where training started",
+        "Exact over the whole vocabulary, token by token, summed over the completion with its EOS, on samples drawn at "
+        "temperature 1; one evaluator for every algorithm. What a trainer logs as KL is not used.",
+        "KL = E over y of Σ_t Σ_v π(v|y<t) · (log π(v|y<t) − log π₀(v|y<t)),  nats a sequence",
+        "Amini, Vieira & Cotterell (arXiv:2504.10637)",
+    ),
+    "frontier": Method(
+        "KL efficiency, and what a policy is worth in best-of-n",
+        "A pool of samples of the reference on the held-out prompts is tilted by exp(reward / β): that gives the "
+        "highest mean reward at each KL, as far as log N − 2 nats. KL efficiency is the gain as a share of the "
+        "largest gain that the same KL can buy; its interval is a two-way bootstrap, and '≤' says that the KL lies "
+        "beyond the frontier. 'Worth best of' is the n whose best of n reference samples has the same mean reward, "
+        "every subset counted.",
+        "η = (R(π) − R(π₀)) / (R*(KL(π)) − R(π₀));  KL of best-of-n ≤ log n − (n − 1)/n",
+        "Rafailov et al. (arXiv:2305.18290), eq. 4; Beirami et al. (arXiv:2401.01879); Nakano et al. "
+        "(arXiv:2112.09332)",
+    ),
+    "over-optimisation": Method(
+        "Over-optimisation",
+        "Training reward and gold reward at every evaluation along training, means over seeds on the prompts of the "
+        "learning curves. 'Lost since' is the best gold reward less the last. The fit is by least squares over the "
+        "evaluations after the start.",
+        "gold gain = d·(a − b·log d),  d = √KL;  it turns at d = exp(a/b − 1)",
+        "Gao et al. (arXiv:2210.10760), eq. 1",
+    ),
+    "equal": Method(
+        "Equal by what?",
+        "The amount is the largest that every algorithm's every seed reached. What an algorithm scored there is read "
+        "off between its two nearest evaluations along training, on a straight line, seed by seed and prompt by "
+        "prompt; nothing is extrapolated. An algorithm that spends none of a currency is listed without a rank. "
+        "Exploratory: not adjusted.",
+    ),
+    "seeds-needed": Method(
+        "Seeds that would decide",
+        "The fewest seeds that would give a verdict with 80% power, if the estimated difference and variances were "
+        "the true ones. An effect that was seen is often larger than the true one, so the number is optimistic.",
+        "SE² of K seeds × P prompts = σ²_seed/K + σ²_prompt/P + σ²_rest/(K·P)",
+    ),
+    "spent": Method(
+        "What was spent",
+        "Hooks on the shared base model count tokens and FLOPs of every pass, by role; no algorithm is asked. "
+        "Evaluation is off the clock. Means over the seeds that ended well.",
+    ),
+    "shared": Method(
+        "Shared stages",
+        "Demonstrations, preference pairs, a reward model or a warm start are made once and used by several cells. "
+        "They are counted twice: in full, as if the algorithm paid alone, and split evenly among the cells that used "
+        "them.",
+    ),
+    "memory": Method("Peak memory", "The most that the process held while it trained; the worst seed."),
+    "budget": Method(
+        "Share of the budget, and overshoot",
+        "Training stops at the first limit that is reached; a step that has begun is finished. So the overshoot is "
+        "at most one step's share. The worst seed is shown.",
+    ),
+    "parameters": Method(
+        "Trainable parameters",
+        "LoRA weights of the policy, equal for all; a critic's or another head's are counted apart.",
+    ),
+    "detectable": Method(
+        "The smallest difference that could have been seen",
+        "With this standard error and 80% power. A difference below it may be there and still be INCONCLUSIVE.",
+        "(t_0.975 + t_0.80) · SE",
+    ),
+    "judge": Method(
+        "What a judge is audited for",
+        "Every pair of algorithms is asked for each prompt and seed, in both orders. 'Same in both orders' is the "
+        "share without a flip; 'for the first' the log-odds of the text that was read first; 'as gold' the agreement "
+        "with the gold reward where both decide. Canaries are questions whose answer is known: identical texts, an "
+        "empty answer, a padded copy, a text that tries to talk to the judge. None may win; a judge that fails "
+        "decides nothing.",
+    ),
+    "count": Method("Counts", "Counted, with no estimate in between."),
+    "reference": Method(
+        "Task references",
+        "What a policy that needs no learning scores on the same test rows, by the task's gold reward.",
+    ),
+}  # fmt: skip
+
+COLUMNS = {
+    "primary": "mean", "delta": "gain", "difference": "gain", "verdict": "verdict", "word": "verdict", "p": "p",
+    "p_holm": "p", "win_rate": "win-rate", "kl": "kl", "metric_kl": "kl", "metric_win_rate": "win-rate",
+    "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "length_ratio": "mean",
+    "rank": "equal", "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
+    "truncated": "mean", "cost": "spent", "shown": "count", "tried": "count", "retired": "count",
+    "retired_seconds": "spent",
+    **dict.fromkeys(("proxy", "gold", "peak_gold", "peak_kl", "drop", "a", "b", "kl_at_fitted_peak", "r_squared"),
+                    "over-optimisation"),
+    "length_tokens": "mean", "ended_eos": "mean", "detectable": "detectable", "peak_bytes": "memory",
+    "spent": "budget", "overshoot": "budget", "score": "reference", "wall_s": "spent", "seconds": "spent",
+    "consistency": "judge", "first_log_odds": "judge", "agreement": "judge", "longer": "judge", "gold_longer": "judge",
+    "wins": "win-rate", "ties": "win-rate", "losses": "win-rate", "invalid": "judge", "comparisons": "judge",
+    "flops": "spent", "steps": "spent", "prompts": "spent",
+}  # fmt: skip
+PREFIXES = {
+    "metric_": "mean", "against ": "verdict", "spent_": "spent", "shared_": "shared", "amortised_": "shared",
+    "alone_": "shared", "split_": "shared", "users": "count",
+    "trainable_": "parameters", "tokens_": "spent", "seed": "count", "flops_": "shared", "seconds_": "shared",
+}  # fmt: skip
+
+
+def method_of(column: str) -> str:
+    """The key in ``METHODS`` of a table's column; empty for a column that is no number and no verdict."""
+    prefixed = (method for prefix, method in PREFIXES.items() if column.startswith(prefix))
+    return COLUMNS.get(column) or next(prefixed, "")
