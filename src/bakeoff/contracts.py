@@ -88,10 +88,11 @@ class Algorithm(ABC):
     entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
     ``is_control`` is True for what others are held against and nobody would use: reports mark it, and it wins nothing.
-    ``trains`` is False only for controls that leave the policy as it is. ``role`` is what it trains, and whose
-    tokens a budget counts: the policy, or ``context.reward_model``. ``bidirectional`` is True where the trained policy
-    attends to both sides, as an encoder does. Neither that nor a reward model is ever sampled, so evaluators that need
-    samples leave it out and reports do not rank it by their metrics.
+    ``trained_by`` says whose loop it is ("TRL's DPOTrainer"). ``trains`` is False only for controls that leave the policy
+    as it is. ``role`` is what it trains, and whose tokens a budget counts: the policy, or ``context.reward_model``.
+    ``bidirectional`` is True where the trained policy attends to both sides, as an encoder does. Neither that nor a
+    reward model is ever sampled, so evaluators that need samples leave it out and reports do not rank it by their
+    metrics.
     """
 
     title: ClassVar[str]
@@ -100,6 +101,7 @@ class Algorithm(ABC):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     consumes: ClassVar[frozenset[Source]] = frozenset()
     is_control: ClassVar[bool] = False
+    trained_by: ClassVar[str] = ""
     trains: ClassVar[bool] = True
     role: ClassVar[Literal["policy", "reward"]] = "policy"
     bidirectional: ClassVar[bool] = False
@@ -118,6 +120,14 @@ class Algorithm(ABC):
     def is_sampled(cls) -> bool:
         """Whether it writes text, measured by samples."""
         return "samples" in cls.measured_by()
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why it cannot run in this environment and what to do, in a line; empty where it can.
+
+        Asked when a run is planned: its cells are then "incompatible". Imports nothing large.
+        """
+        return ""
 
     def __init__(self, settings: Any = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from bakeoff import models, registry
-from bakeoff.contracts import Algorithm
+from bakeoff.contracts import Algorithm, Source
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
@@ -41,13 +42,8 @@ def incompatible(cell: CellSpec) -> str | None:
         has |= {"demonstrations", "preferences"}
     if "preferences" in has:
         has |= {"rankings", "reward"}
-    for name in names:
-        missing = registry.load("algorithm", name).consumes - has
-        if missing:
-            return (
-                f"{name} trains on {', '.join(sorted(missing))}, which task '{cell.task.label}' neither has nor "
-                f"yields (it has {', '.join(sorted(data.provides))})"
-            )
+    if reasons := [reason for name in names if (reason := _lacking(name, has, cell.task.label, data.provides))]:
+        return reasons[0]
     if unmeasured := _unmeasured(cell, algorithm):
         return unmeasured
     if has_reward_model(cell):
@@ -56,6 +52,19 @@ def incompatible(cell: CellSpec) -> str | None:
         wanted, there = cell.preparation.reward_model.comparisons or 0, _prompts_ranked(cell)
         if wanted > there:
             return f"its reward model is to learn from {wanted} comparisons, but at most {there} prompts are ranked"
+    return None
+
+
+def _lacking(name: str, has: set[Source], task: str, provides: Collection[Source]) -> str | None:
+    """What the algorithm needs of this environment or of the task, which ``has`` that in all, and does not get."""
+    algorithm = registry.load("algorithm", name)
+    if why := algorithm.unavailable():
+        return f"{name} cannot run here: {why}"
+    if missing := algorithm.consumes - has:
+        return (
+            f"{name} trains on {', '.join(sorted(missing))}, which task '{task}' neither has nor yields "
+            f"(it has {', '.join(sorted(provides))})"
+        )
     return None
 
 
