@@ -42,7 +42,7 @@ def draw_samples(
     The draws depend on ``seed``, the row's place and the sample's number alone: policies of one seed are
     sampled with common random numbers, so an unchanged policy gives unchanged text.
     """
-    records = []
+    records: list[dict[str, Any]] = []
     ends = end_ids(roles, tokenizer)
     for number in range(samples):
         draws = uniforms(derive_seed(seed, "evaluation", number), len(rows), max_new_tokens)

@@ -297,13 +297,13 @@ class CellRun:
         from bakeoff.evaluation import add_logps, completions
 
         setup, spec = self.setup, self.cell.evaluation
-        nothing: Any = None
+        reward: Any = setup.train_reward if "reward" in self.algorithm.consumes else None
         context = CompletionContext(
             rows=[row.row for row in rows],
             samples=spec.samples,
             sample=lambda count: setup.draw_samples("policy", rows, seed=self.cell.seed, samples=count),
             write=lambda texts: setup.write_samples(texts, rows, samples=spec.samples),
-            reward=setup.train_reward if "reward" in self.algorithm.consumes else nothing,
+            reward=reward,
         )
         if "logprobs" not in self.algorithm.measured_by():
             with self.meter.counting(setup.roles) if fraction == 1.0 else contextlib.nullcontext():
