@@ -89,10 +89,10 @@ class Algorithm(ABC):
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
     ``is_control`` is True for what others are held against and nobody would use: reports mark it, and it wins nothing.
     ``trained_by`` says whose loop it is ("TRL's DPOTrainer"). ``trains`` is False only for controls that leave the
-    policy as it is. ``role`` is what it trains, and whose tokens a budget counts: the policy, or ``context.reward_model``.
-    ``bidirectional`` is True where the trained policy attends to both sides, as an encoder does. Neither that nor a
-    reward model is ever sampled, so evaluators that need samples leave it out and reports do not rank it by their
-    metrics.
+    policy as it is. ``role`` is what it trains, and whose tokens a budget counts: the policy, or
+    ``context.reward_model``. ``bidirectional`` is True where the trained policy attends to both sides, as an encoder
+    does. Neither that nor a reward model is ever sampled, so evaluators that need samples leave it out and reports do
+    not rank it by their metrics.
     """
 
     title: ClassVar[str]
