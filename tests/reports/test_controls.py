@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from bakeoff.reports import charts, tables, terminal
+from bakeoff.reports import gallery, tables, terminal
 from bakeoff.reports.analysis import sections
 from bakeoff.reports.markdown import Markdown
 
@@ -24,7 +24,7 @@ def controlled(tmp_path, run):
 
 
 def test_controls_cost_contenders_no_power(controlled):
-    """Three contenders against the base and three pairs among them; the four pairs with the control are apart."""
+    """Three contenders against the base and three pairs among them; the four with the control are apart."""
     (section,) = sections(controlled.results())
     assert section.contenders == ["sft", "dpo", "ppo"]
     families = {}
@@ -64,7 +64,7 @@ def test_the_leaderboard_marks_them(controlled, run):
 def test_no_sentence_calls_a_control_best(controlled):
     """The headline, the alternative texts and the tables at equal cost name the best contender."""
     (section,) = sections(controlled.results())
-    said = {chart.name: chart.alt for chart in charts.charts_of(section)}
+    said = {chart.name: chart.alt for chart in gallery.all_charts(section)}
     assert said["effects"].startswith("dpo gains most")
     assert all(BEST not in text for name, text in said.items() if name.startswith(("effects", "curve", "cost")))
     for equal in section.equal_by.values():
