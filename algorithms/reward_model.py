@@ -46,6 +46,7 @@ class RewardModelRow(Algorithm):
     )
     consumes = frozenset({"rankings"})
     role = "reward"
+    trained_by = "bakeoff's reward-model loop"
 
     def train(self, context: TrainContext) -> None:
         """Train until the budget is spent."""

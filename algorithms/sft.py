@@ -59,6 +59,7 @@ class SFT(Algorithm):
         }
     )
     consumes = frozenset({"demonstrations"})
+    trained_by = "TRL's SFTTrainer"
 
     def train(self, context: TrainContext) -> None:
         """Train until the budget is spent."""

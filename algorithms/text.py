@@ -30,6 +30,7 @@ class TextAlgorithm(Algorithm):
 
     Settings = TextSettings
     consumes = frozenset({"text"})
+    trained_by = "transformers' Trainer"
 
     def sequences(self, context: TrainContext) -> Sequence[Sequence[int]]:
         """Token ids to train on: all texts, one after another, in blocks of the longest length."""

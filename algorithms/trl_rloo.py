@@ -37,6 +37,7 @@ class TRLRLOO(Algorithm):
     paper = "Ahmadian et al. 2024, arXiv:2402.14740"
     Settings = TRLRLOOSettings
     consumes = frozenset({"prompts", "reward"})
+    trained_by = "TRL's RLOOTrainer"
 
     def train(self, context: TrainContext) -> None:
         """Train until the budget is spent."""

@@ -96,7 +96,14 @@ def summary(plugin: type[Any]) -> str:
 def _facts(kind: Kind, plugin: type[Any]) -> dict[str, str]:
     if kind == "algorithm":
         consumed = ", ".join(sorted(plugin.consumes)) if plugin.trains else "nothing: it leaves the policy as it is"
-        return {"trains on": consumed or "nothing that a task gives"}
+        facts = {"trains on": consumed or "nothing that a task gives"}
+        if plugin.is_control:
+            facts["role"] = "a control, held against the others"
+        if plugin.trained_by:
+            facts["trained by"] = plugin.trained_by
+        if why := plugin.unavailable():
+            facts["cannot run here"] = why
+        return facts
     if kind == "task":
         metrics = {"training reward": plugin.reward_metric, "gold reward": plugin.gold_metric}
         # A task's settings may decide; then its instances have a metric where the class has none.

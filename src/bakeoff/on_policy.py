@@ -142,6 +142,7 @@ class OnPolicyAlgorithm(Algorithm):
 
     Settings = OnPolicySettings
     consumes = frozenset({"prompts", "reward"})
+    trained_by = "bakeoff's on-policy trainer"
     has_value: ClassVar[bool] = False
     """Whether a value role is trained beside the policy; ``value_on_policy`` says where it stands."""
     value_on_policy: bool = False

@@ -33,9 +33,17 @@ def learn(make_roles, make_context):
 @pytest.fixture
 def trl_and_ours(make_roles, make_context, monkeypatch):
     """``trl_and_ours("trl-grpo", "grpo", {settings})``: the policy's gradients of one step of TRL's trainer, and of
-    ours on the completions that TRL's sampled, with the same weights and rewards."""
+    ours on the completions that TRL's sampled, with the same weights and rewards. ``apart`` moves the reference away
+    from the policy, so that there is a KL."""
 
-    def run(theirs_name, ours_name, settings):
+    def move(roles, adapter, apart):
+        generator = torch.Generator().manual_seed(11)
+        with torch.no_grad():
+            for name, weight in roles.model.named_parameters():
+                if f".{adapter}." in name:
+                    weight.add_(apart * torch.randn(weight.shape, generator=generator))
+
+    def run(theirs_name, ours_name, settings, *, apart=0.0):
         settings = {"learning_rate": 1e-4, **settings}
         seen, theirs = {}, []
 
@@ -48,12 +56,20 @@ def trl_and_ours(make_roles, make_context, monkeypatch):
             theirs.extend(p.grad.clone() for p in context.roles.parameters("policy"))
 
         context = make_context(make_roles(noise=0.05), reward=reward)
+
+        def begin(args, state, control, **kwargs):
+            prepare(args, state, control, **kwargs)
+            if apart:
+                move(context.roles, "ref", apart)
+
+        prepare, context.callbacks[0].on_train_begin = context.callbacks[0].on_train_begin, begin
         context.callbacks[0].on_pre_optimizer_step = keep_gradients
         plugin = registry.load("algorithm", theirs_name)
         plugin(plugin.Settings(**settings)).train(context)
 
         context = make_context(make_roles(noise=0.05), reward=reward)
         context.roles.add("reference", copy_of="policy")
+        move(context.roles, "reference", apart)
         plugin = registry.load("algorithm", ours_name)
         trainer = OnPolicyTrainer(plugin(plugin.Settings(**settings)), context)
         encode, group = context.tokenizer, settings["group"]

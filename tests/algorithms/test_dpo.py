@@ -84,3 +84,49 @@ def test_it_trains_on_the_cells_tokens(make_roles, make_context):
     width = seen[0].shape[1]
     assert all(tuple(ids + [0] * (width - len(ids))) in widths for ids in expected)
     assert torch.is_tensor(seen[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"label_noise": 0.1}, "label_noise has no effect on sigmoid: the loss for wrong labels is cdpo or robust"),
+        ({"loss": "ipo", "label_noise": 0.1}, "label_noise has no effect on ipo"),
+        ({"loss": "exo_pair"}, "exo_pair needs a label_noise above 0"),
+        ({"discopop_tau": 0.1}, "discopop_tau has no effect on sigmoid"),
+        ({"loss": "aot", "weighting": True}, "aot sorts a batch's"),
+        ({"loss": "nca_pair", "divergence": "forward_kl"}, "nca_pair exists for the reverse KL only"),
+        ({"loss": {}}, "at least 1 item"),
+        ({"loss": "simpo"}, "Input should be"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(settings, told):
+    """TRL passes over some of them in silence, and raises for others once the model is loaded."""
+    with pytest.raises(ValueError, match=told):
+        registry.load("algorithm", "dpo").Settings(**settings)
+
+
+def test_conservative_dpo_smooths_the_label(make_roles, make_context):
+    """Once the policy has moved: (1 - e) of the sigmoid loss and e of the flipped pair's, on the same margins."""
+    dpo = registry.load("algorithm", "dpo")
+    losses = {}
+    for name, settings in {
+        "right": {"loss": "sigmoid"},
+        "smoothed": {"loss": "cdpo", "label_noise": 0.25},
+        "alone": {"loss": {"cdpo": 1.0}, "label_noise": 0.25},
+    }.items():
+        context = make_context(make_roles(noise=0.05), budget={"steps": 1})
+        context.roles.add("reference", copy_of="policy")
+        begin = context.callbacks[0].on_train_begin
+
+        def moved(args, state, control, begin=begin, roles=context.roles, **kwargs):
+            begin(args, state, control, **kwargs)
+            make_roles.perturb(roles, "policy", 0.2)
+
+        context.callbacks[0].on_train_begin = moved
+        dpo(dpo.Settings(batch=8, beta=0.5, **settings)).train(context)
+        losses[name] = context.lines[0]["loss"]
+        margin = context.lines[0]["rewards/margins"]
+    # l(-u) = l(u) + u
+    assert losses["smoothed"] == pytest.approx(losses["right"] + 0.25 * margin, abs=1e-4)
+    assert losses["alone"] == losses["smoothed"]
+    assert abs(margin) > 0.05

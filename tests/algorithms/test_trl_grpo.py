@@ -32,9 +32,37 @@ def test_the_reward_sees_the_rows_columns(make_roles, make_context):
     assert len(set(ids)) == 2
 
 
-def test_our_grpo_makes_the_same_gradient(trl_and_ours):
-    """One step of TRL's trainer and of ours on the same completions, rewards and weights: equal gradients."""
-    theirs, ours = trl_and_ours("trl-grpo", "grpo", {"prompts_per_rollout": 4, "group": 4, "beta": 0.1})
+def assert_same(theirs, ours):
     assert any(gradient.abs().max() > 1e-3 for gradient in theirs)
     for a, b in zip(theirs, ours, strict=True):
         assert torch.allclose(a, b, atol=1e-5, rtol=1e-3)
+
+
+SMALL = {"prompts_per_rollout": 4, "group": 4}
+
+
+def test_our_grpo_makes_the_same_gradient(trl_and_ours):
+    """One step of TRL's trainer and of ours on the same completions, rewards and weights: equal gradients."""
+    assert_same(*trl_and_ours("trl-grpo", "grpo", SMALL | {"beta": 0.1}))
+
+
+def test_the_kl_is_not_weighted_by_the_ratio(trl_and_ours):
+    """TRL's default is the corrected KL, which has another gradient where policy and reference differ."""
+    assert_same(*trl_and_ours("trl-grpo", "grpo", SMALL | {"beta": 2.0}, apart=0.1))
+
+
+@pytest.mark.parametrize("preset", registry.load("algorithm", "trl-grpo").presets)
+def test_a_preset_makes_the_gradient_of_ours(preset, trl_and_ours):
+    """The presets that TRL computes are the same data for both."""
+    settings = dict(registry.preset("algorithm", "trl-grpo", preset).settings)
+    assert_same(*trl_and_ours("trl-grpo", "grpo", settings | SMALL))
+
+
+def test_what_trl_does_not_compute_is_refused():
+    """A clipped weight has no lower bound in TRL, and no other mean than over tokens."""
+    trl_grpo = registry.load("algorithm", "trl-grpo")
+    assert trl_grpo.Settings(clip="weight", clip_low=1.0).loss_type == "cispo"
+    with pytest.raises(ValueError, match="set clip_low: 1"):
+        trl_grpo.Settings(clip="weight")
+    with pytest.raises(ValueError, match="averages over tokens"):
+        trl_grpo.Settings(clip="weight", clip_low=1.0, average="sequences")

@@ -1,10 +1,10 @@
 """What a PPO step costs here and under the last PPO that TRL shipped: ``make bench-ppo``.
 
-One step is a rollout and its update: sample, score, log-probabilities, values, reference, then ``EPOCHS`` passes over
-the rollout. Both sides take SmolLM2-135M, the same prompts of one length, as many completions of the same length at
-temperature 1, the same reward function, the same micro-batches, LoRA of one shape on the policy and on the value model,
-the reference by switching the adapter off, and every core. Each run is a fresh process, the sides take turns, and the
-first step is left out.
+One step is a rollout and its update: sample, score, log-probabilities, values, reference, then ``--epochs`` passes over
+the rollout, one optimizer step each. Both sides take SmolLM2-135M, the same prompts of one length, as many completions
+of the same length at temperature 1, the same reward function, one micro-batch, LoRA of one shape on the policy and on
+the value model, the reference by switching the adapter off, and every core. Each run is a fresh process, the sides take
+turns, and the first step is left out. ``--value head`` puts our value on the policy's trunk, which TRL's cannot be.
 
 They differ in precision, as their users' runs would: ours holds one base in 4 bits for all roles and computes in bf16;
 TRL's PPO takes a policy and a value model, and is run in bf16 and in fp32. Ratios are taken to the better of the two,
@@ -41,8 +41,7 @@ PROMPT_TOKENS = 10
 """Prompts of this length only: TRL pads a batch to its longest, and so neither side pads."""
 NEW_TOKENS = 16
 SEQUENCES = 32
-MICRO_BATCH = 8
-EPOCHS = 4
+MICRO_BATCH = 32
 BETA = 0.05
 LEARNING_RATE = 1e-4
 OURS = "ours, nf4"
@@ -51,11 +50,12 @@ PREPARE = "prepare"
 """Converts the model and keeps a quantised copy, so that no run pays for what is done once."""
 
 
-def cell(steps: int) -> CellSpec:
+def cell(steps: int, epochs: int, value: str) -> CellSpec:
     settings = {
         "prompts_per_rollout": SEQUENCES,
         "group": 1,
-        "epochs": EPOCHS,
+        "epochs": epochs,
+        "value": value,
         "micro_batch": MICRO_BATCH,
         "beta": BETA,
         "learning_rate": LEARNING_RATE,
@@ -64,7 +64,7 @@ def cell(steps: int) -> CellSpec:
     return CellSpec(
         model=MODEL,
         task=PluginSpec(name="sentiment", label="sentiment", settings={"max_new_tokens": NEW_TOKENS}),
-        budget=BudgetSpec(name="bench", steps=steps * EPOCHS),
+        budget=BudgetSpec(name="bench", steps=steps * epochs),
         algorithm=PluginSpec(name="ppo", label="ppo", settings=settings),
         lora=LORA,
         seed=0,
@@ -105,7 +105,7 @@ def peak_bytes() -> int:
 # ------------------------------------------------------------------------------------------------- ours
 
 
-def run_ours(steps: int, folder: Path) -> list[float]:
+def run_ours(steps: int, epochs: int, value: str, folder: Path) -> list[float]:
     """PPO as a cell trains it, without the cell's evaluation; seconds of each step."""
     import torch
     from datasets import Dataset
@@ -115,7 +115,7 @@ def run_ours(steps: int, folder: Path) -> list[float]:
     from bakeoff.contracts import TrainContext
     from bakeoff.setup import load, make
 
-    spec = cell(steps)
+    spec = cell(steps, epochs, value)
     setup = load(spec)
     rows = {row.row["id"]: row for row in of_one_length(setup.rows.train)}
     reward, nothing = setup.train_reward, None  # type: Any, Any
@@ -138,7 +138,7 @@ def run_ours(steps: int, folder: Path) -> list[float]:
         folder=folder,
         max_new_tokens=NEW_TOKENS,
     )
-    callback, times = clock(EPOCHS)
+    callback, times = clock(epochs)
     promises = CellCallback(context, after_step=lambda: None, dtype=setup.dtype, checkpoint_s=float("inf"), state=dict)
     context.callbacks = [promises, callback]
     torch.manual_seed(spec.seed)
@@ -176,7 +176,7 @@ class RewardFunction:
         return []
 
 
-def run_trl(steps: int, folder: Path, precision: str) -> list[float]:
+def run_trl(steps: int, epochs: int, folder: Path, precision: str) -> list[float]:
     """TRL 1.10's PPOTrainer; seconds of each step."""
     import torch
     from datasets import Dataset
@@ -187,7 +187,7 @@ def run_trl(steps: int, folder: Path, precision: str) -> list[float]:
     from bakeoff.rows import tokenise
     from bakeoff.setup import task_and_data
 
-    spec = cell(steps)
+    spec = cell(steps, epochs, "adapter")
     task, data = task_and_data(spec.task)
     tokenizer = models.load_tokenizer(MODEL)
     prompts = [row.prompt_ids for row in of_one_length(tokenise(data, tokenizer, task.settings).train)]
@@ -214,7 +214,7 @@ def run_trl(steps: int, folder: Path, precision: str) -> list[float]:
             gradient_accumulation_steps=SEQUENCES // MICRO_BATCH,
             local_rollout_forward_batch_size=SEQUENCES,
             total_episodes=steps * SEQUENCES,
-            num_ppo_epochs=EPOCHS,
+            num_ppo_epochs=epochs,
             response_length=NEW_TOKENS,
             stop_token="eos",
             temperature=1.0,
@@ -245,10 +245,10 @@ def run_trl(steps: int, folder: Path, precision: str) -> list[float]:
 # ------------------------------------------------------------------------------------------- comparison
 
 
-def in_fresh_process(side: str, steps: int, trl_python: str) -> dict[str, Any]:
+def in_fresh_process(side: str, options: list[str], trl_python: str) -> dict[str, Any]:
     """One run on all cores: median seconds of its steps after the first, and its peak resident bytes."""
     python = sys.executable if side == OURS else trl_python
-    command = [python, __file__, "--job", side, "--steps", str(steps)]
+    command = [python, __file__, "--job", side, *options]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"TRL_EXPERIMENTAL_SILENCE": "1"}
     )
@@ -258,7 +258,7 @@ def in_fresh_process(side: str, steps: int, trl_python: str) -> dict[str, Any]:
     return result
 
 
-def do_job(side: str, steps: int) -> dict[str, Any]:
+def do_job(side: str, steps: int, epochs: int, value: str) -> dict[str, Any]:
     import torch
 
     if side == PREPARE:
@@ -267,9 +267,9 @@ def do_job(side: str, steps: int) -> dict[str, Any]:
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder:
         if side == OURS:
-            seconds = run_ours(steps, Path(folder))
+            seconds = run_ours(steps, epochs, value, Path(folder))
         else:
-            seconds = run_trl(steps, Path(folder), side.removeprefix("trl, "))
+            seconds = run_trl(steps, epochs, Path(folder), side.removeprefix("trl, "))
     if len(seconds) != steps:
         raise SystemExit(f"{side}: {len(seconds)} steps were timed, not {steps}")
     return {"seconds": statistics.median(seconds[1:]), "peak_bytes": peak_bytes()}
@@ -292,20 +292,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2, help="runs a side")
     parser.add_argument("--steps", type=int, default=2, help="rollouts a run; the first is not counted")
+    parser.add_argument("--epochs", type=int, default=1, help="passes over a rollout, on both sides")
+    parser.add_argument("--value", choices=["adapter", "head"], default="adapter", help="ours: where the value stands")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps < 2:
         parser.error("--steps must be 2 or more: the first is not counted")
     if arguments.job:
-        print(json.dumps(do_job(arguments.job, arguments.steps)))
+        print(json.dumps(do_job(arguments.job, arguments.steps, arguments.epochs, arguments.value)))
         return
     environment = Path(__file__).parent.parent / "golden" / "trl_1_10.py"
     trl_python = subprocess.run([sys.executable, environment], stdout=subprocess.PIPE, text=True, check=True)
-    in_fresh_process(PREPARE, arguments.steps, sys.executable)
+    options = [f"--{name}={getattr(arguments, name)}" for name in ("steps", "epochs", "value")]
+    in_fresh_process(PREPARE, options, sys.executable)
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (OURS, *TRLS)}
     for repeat in range(arguments.repeats):
         for side in runs if repeat % 2 == 0 else reversed(runs):
-            run = in_fresh_process(side, arguments.steps, trl_python.stdout.strip())
+            run = in_fresh_process(side, options, trl_python.stdout.strip())
             runs[side].append(run)
             print(f"{side}: {run['seconds']:.2f} s a step, {run['peak_bytes'] / 2**30:.2f} GiB at most", flush=True)
     seconds, memory = compared(runs, "seconds"), compared(runs, "peak_bytes")
@@ -317,7 +320,8 @@ def main() -> None:
         "runs": runs,
         "threads": cores(),
         "sequences": SEQUENCES,
-        "epochs": EPOCHS,
+        "epochs": arguments.epochs,
+        "value": arguments.value,
         "micro_batch": MICRO_BATCH,
     }
     print(json.dumps(results))

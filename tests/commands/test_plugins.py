@@ -19,6 +19,19 @@ def test_list_shows_presets_and_can_be_narrowed(command):
     assert "judge" not in said
 
 
+def test_list_writes_a_page_of_a_kind(command):
+    """Which is a file of the documentation; a page of all kinds, or of JSON, there is not."""
+    code, said, _ = command("plugins", "list", "algorithm", "--markdown")
+    assert code == 0
+    assert said.startswith("# Algorithms\n")
+    assert "| `dpo:ipo` | Identity Preference Optimization | `loss: ipo` |" in said
+    assert command("plugins", "list", "judge", "--markdown")[1].startswith("# Judges\n")
+    for words in (("--markdown",), ("algorithm", "--markdown", "--json")):
+        code, _, problems = command("plugins", "list", *words)
+        assert code == 2
+        assert "--markdown is a page of one kind" in problems
+
+
 def test_show_tells_paper_settings_bounds_and_what_it_takes(command):
     """What one needs to use a plugin, and to cite it."""
     code, said, _ = command("plugins", "show", "algorithm", "dpo")

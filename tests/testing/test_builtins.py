@@ -5,7 +5,6 @@ from importlib.metadata import distribution
 
 import pytest
 
-from bakeoff import catalogue, registry
 from bakeoff.testing import examine
 
 OURS = sorted(
@@ -29,16 +28,3 @@ def test_a_built_in_keeps_its_promises(kind, name, settings):
     conformance = examine(kind, name, settings.get(name))
     conformance.raise_if_broken()
     assert any(finding.verdict == "kept" for finding in conformance.findings)
-
-
-PRESETS = [
-    f"{name}:{each.name}"
-    for name in registry.names("algorithm")
-    for each in catalogue.describe("algorithm", name).presets
-]
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_trains(name):
-    """Its settings are valid, and a cell with them trains as described."""
-    examine("algorithm", name, only=["described", "metrics"]).raise_if_broken()

@@ -24,16 +24,25 @@ KindArgument = Annotated[str, typer.Argument(help="algorithm, task, evaluator, j
 def plugins_list(
     kind: Annotated[str | None, typer.Argument(help="Only these: algorithm, task, evaluator, judge, report.")] = None,
     as_json: Json = False,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="A page of one kind, with presets and papers.")
+    ] = False,
 ) -> None:
     """List every installed plugin with its presets; one that is broken says why and hides no other."""
     import dataclasses
 
-    from bakeoff import catalogue, registry
+    from bakeoff import catalogue, cataloguepage, registry
+    from bakeoff.errors import PluginError
 
     kinds = [kind_of(kind)] if kind else list(registry.BASES)
+    if as_markdown and (as_json or not kind):
+        raise PluginError("--markdown is a page of one kind.", fix="bakeoff plugins list algorithm --markdown")
     found = [catalogue.describe(each, name) for each in kinds for name in registry.names(each)]
     if as_json:
         print_json([dataclasses.asdict(info) for info in found])
+        return
+    if as_markdown:
+        print(cataloguepage.page(kinds[0], found), end="")
         return
     print_table("", ("kind", "name", "title", "from"), (line for info in found for line in _lines(info)))
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import bakeoff
 from bakeoff.catalogue import PluginInfo
+from bakeoff.cataloguepage import cell
 from bakeoff.errors import PluginError, PluginFailure
 from bakeoff.registry import nearest
 
@@ -91,12 +92,12 @@ class Conformance:
         ]
         mark = {"kept": "kept", "broken": "**broken**"}
         lines += [
-            f"| {finding.name}: {_cell(finding.promise)} | {mark.get(finding.verdict, finding.verdict)} | "
-            f"{_cell(finding.found)} |"
+            f"| {finding.name}: {cell(finding.promise)} | {mark.get(finding.verdict, finding.verdict)} | "
+            f"{cell(finding.found)} |"
             for finding in self.findings
         ]
         for finding in self.broken:
-            lines += ["", f"**{finding.name}**: {_cell(finding.found)}", "", f"To mend it: {_cell(finding.fix)}"]
+            lines += ["", f"**{finding.name}**: {cell(finding.found)}", "", f"To mend it: {cell(finding.fix)}"]
         return "\n".join(lines) + "\n"
 
     def raise_if_broken(self) -> None:
@@ -169,14 +170,6 @@ def chosen(checks: Sequence[Check], only: Iterable[str]) -> list[Check]:
 
 def _promise(check: Check) -> str:
     return " ".join((check.__doc__ or "").split())
-
-
-def _cell(text: str) -> str:
-    """Text for a Markdown table: one line, and nothing in it that Markdown or HTML would act on."""
-    flat = " ".join(text.split())
-    for character in "\\`*_|[]":
-        flat = flat.replace(character, f"\\{character}")
-    return flat.replace("<", "&lt;")
 
 
 def _environment() -> str:
