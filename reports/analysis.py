@@ -99,6 +99,22 @@ class Section:
         return [name for name in self.finished if name != self.baseline]
 
     @cached_property
+    def controls(self) -> frozenset[str]:
+        """Labels of rows that others are held against and that win nothing; the baseline is one."""
+        return frozenset(self.cells.loc[self.cells["is_control"].astype(bool), "algorithm"])
+
+    @cached_property
+    def idle(self) -> frozenset[str]:
+        """Controls that took no optimizer step: they work at inference, or not at all."""
+        stepped = self.cells.loc[self.cells["spent_steps"] > 0, "algorithm"]
+        return self.controls - set(stepped)
+
+    @property
+    def contenders(self) -> list[str]:
+        """Finished labels that are no controls."""
+        return [name for name in self.trained if name not in self.controls]
+
+    @cached_property
     def metrics(self) -> dict[str, Metric]:
         """Declared metrics of this section's cells that were measured."""
         declared = self.results.declared(self.cells["id"])
@@ -262,7 +278,7 @@ class Section:
     def curve(self, algorithm: str, metric: str) -> list[Point]:
         """A metric along training, every point of every algorithm on ``curve_prompts``.
 
-        An algorithm without an evaluation at 0 starts where the baseline stands, for that is the policy it was given.
+        What trains and has no evaluation at 0 starts where the baseline stands, for that is the policy it was given.
         """
         if (algorithm, metric) not in self._curves:
             self._curves[algorithm, metric] = self._curve(algorithm, metric)
@@ -273,7 +289,8 @@ class Section:
         if not grids or any(not grid.size for grid in grids):
             return []
         points = [self._point(grid, metric, self.spent(algorithm, probe)) for probe, grid in enumerate(grids)]
-        if algorithm != self.baseline and self.baseline and points[0].fraction > 0:
+        starts = algorithm != self.baseline and algorithm not in self.idle
+        if self.baseline and starts and points[0].fraction > 0:
             start = self.on_curve(self.grid(self.baseline, metric))
             if start.size:
                 points.insert(0, self._point(start, metric, None))

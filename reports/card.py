@@ -85,7 +85,8 @@ def _algorithms(results: Results) -> Group:
     """Each algorithm with the settings that it trained with."""
     entries = []
     for name, rows in results.cells.groupby("algorithm", sort=False):
-        settings = next((found for cell in rows["id"] if (found := results.record(cell).get("settings"))), {})
+        known = (results.record(cell).get("settings") for cell in rows["id"])
+        settings: dict[str, Any] = next(filter(None, known), {})
         told = ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.items())
         title = str(rows["title"].iloc[0])
         entries.append(Entry(str(name), f"{title}{': ' + told if told else ''}"))

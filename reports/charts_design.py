@@ -78,8 +78,8 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         for count, alpha, dashes in zip(counts, (1.0, 0.62, 0.38), style.DASHES, strict=False):
             effects = [detectable_effect(*expected_error(parts, int(k), count)) for k in seeds]
             d.axes.plot(seeds, effects, color=INK, alpha=alpha, linestyle=dashes, label=f"{count} prompts")
-            found = zip(seeds, effects, strict=True)
-            d.rows += [{"seeds": int(k), "prompts": count, "detectable": effect} for k, effect in found]
+            points = zip(seeds, effects, strict=True)
+            d.rows += [{"seeds": int(k), "prompts": count, "detectable": effect} for k, effect in points]
         gap = abs(difference[0])
         at_now = detectable_effect(*expected_error(parts, now, prompts)) if now > 1 else math.nan
         d.axes.axhline(gap, color=style.COLOURS[0], linewidth=1.6 * d.size, linestyle=(0, (5, 2)))
@@ -106,8 +106,8 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
 
 
 def _closest(section: Section) -> tuple[str, str, tuple[float, int], Components, int] | None:
-    """The best two trained algorithms, or one and the baseline: (a, b, (difference, seeds), variances, prompts)."""
-    order = [name for name in section.ranked if name != section.baseline]
+    """The best two contenders, or one and the baseline: (a, b, (difference, seeds), variances, prompts)."""
+    order = [name for name in section.ranked if name in section.contenders]
     if not order:
         return None
     a, b = order[0], order[1] if len(order) > 1 else section.baseline

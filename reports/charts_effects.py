@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def seeds(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             means = grid.mean(axis=1)
             if len(means):
                 d.line(name, [means.min(), means.max()], [y, y], linewidth=1.2 * d.size, alpha=0.45)
-            for seed, value in means.items():
+            for seed, value in zip(means.index.tolist(), means, strict=True):
                 shown = formats.fixed(float(value), 3)
                 d.dot(name, float(value), y, f"{name}, seed {seed}: {shown}", size=7, seed=int(seed), alpha=0.85)
                 d.rows.append({"algorithm": name, "seed": int(seed), primary: float(value), "status": "ok"})
@@ -160,7 +161,7 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             for left, width, alpha in ((0.0, won, 0.95), (won, tied, 0.45), (won + tied, lost, 0.14)):
                 (bar,) = d.axes.barh(y, width, 0.56, left, color=d.looks[name].colour, alpha=alpha, linewidth=0)
                 d.tag(bar, name, tip)
-            ink = {"color": INK, "linewidth": 1.4 * d.size}
+            ink: dict[str, Any] = {"color": INK, "linewidth": 1.4 * d.size}
             d.line(name, [estimate.low, estimate.high], [y, y], **ink)
             d.dot(name, estimate.mean, y, tip, size=7, marker="D", markerfacecolor=PAPER, markeredgecolor=INK)
             row = {"algorithm": name, "won": won, "tied": tied, "lost": lost, "win_rate": estimate.mean}

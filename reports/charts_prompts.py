@@ -115,7 +115,7 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                 d.rows.append({"algorithm": name, "log2_ratio": x, "win_rate": rate, "comparisons": int(count)})
             slopes[name] = float(np.corrcoef(ratio, y)[0, 1]) if np.ptp(y) else 0.0
             d.end(name, *points[-1, :2])
-            drawn += pieces(points[:, 0], points[:, 1])
+            drawn += pieces(points[:, 0].tolist(), points[:, 1].tolist())
         if not slopes:
             return None
         d.axes.axhline(0.5, color=GREY, linewidth=1.2 * d.size)

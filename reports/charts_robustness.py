@@ -50,7 +50,8 @@ def robustness(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                 if row != DECLARED:
                     agree.append(_same(estimate, declared))
         d.axes.set_yticks(range(len(rows)), reversed(rows))
-        d.axes.set_xticks(range(len(pairs)), [f"{a} / {b}" for a, b in pairs], rotation=35, ha="left")
+        d.axes.set_xticks(range(len(pairs)), [f"{a} / {b}" for a, b in pairs], rotation=50, ha="left",
+                          rotation_mode="anchor", fontsize="small")  # fmt: skip
         for text, (a, _) in zip(d.axes.get_xticklabels(), pairs, strict=True):
             text.set_gid(d.gid(Mark(a)))
         d.axes.xaxis.tick_top()
@@ -64,7 +65,8 @@ def robustness(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         caption = (
             "Up: the first of the pair is ahead, in its colour; down: the second. Filled: the unadjusted 95% interval "
             "leaves 0. Only the first row was declared before training; the others say whether it stands alone. "
-            "Agreeing: the same one settled ahead, or neither."
+            "Of the seeds, the one without which the evidence is least is left out. Agreeing: the same one settled "
+            "ahead, or neither."
         )
         return d.chart("robustness", "Does it hang on how one looks?", alt=alt, caption=caption)
 
@@ -81,19 +83,19 @@ def _specifications(section: Section, a: str, b: str) -> Iterator[tuple[str, Est
     if not last[0].size:
         return
     yield DECLARED, _difference(last)
-    yield "interquartile mean of prompts", _by_seed(last, lambda scores: float(stats.trim_mean(scores, 0.25)))
+    yield "interquartile mean", _by_seed(last, lambda scores: float(stats.trim_mean(scores, 0.25)))
     yield "median prompt", _by_seed(last, lambda scores: float(np.median(scores)))
     if len(last[0]) > 2:
         without = [_difference((last[0].drop(seed), last[1].drop(seed))) for seed in last[0].index]
         yield (
-            "without the seed that matters most",
+            "one seed left out",
             min(without, key=lambda e: abs(e.mean) / e.se if e.se > 0 else np.inf),
         )
     earlier = [
         section.grid(name, primary, section.probe_count(name) - 2) for name in (a, b) if section.probe_count(name) > 1
     ]
     if len(earlier) == 2 and (before := align(*earlier))[0].size:
-        yield "at the evaluation before the last", _difference(before)
+        yield "one evaluation earlier", _difference(before)
     for metric in ("win_rate", "train_reward"):
         other = align(section.grid(a, metric), section.grid(b, metric))
         if metric != primary and metric in section.metrics and other[0].size and not _equal(other, last):

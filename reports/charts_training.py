@@ -6,6 +6,8 @@ the proxy's chart follows arXiv:2210.10760 (Gao et al.), whose axis is the root 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import findings, formats, style
@@ -55,7 +57,7 @@ def _attainable(d: Drawing) -> int:
     for n, kl, reward in zip(best.n, best.kl, best.reward, strict=True):
         if n > 1:
             told = f"best of {n:.0f}: {formats.fixed(float(reward))} at no more than {kl:.2f} nats"
-            ink = {"color": INK, "markeredgecolor": INK}
+            ink: dict[str, Any] = {"color": INK, "markeredgecolor": INK}
             d.dot(name, float(kl), float(reward), told, marker="x", size=5.5, **ink)
     return int(best.n[-1])
 
@@ -244,7 +246,8 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
             bars += [(own, gain.low, own, gain.high), (own, gain.mean, full, gain.mean)]
             costs = {axis: own} if axis == "peak_bytes" else {f"{axis}_training": own, f"{axis}_with_shared": full}
             d.rows.append({"algorithm": name} | costs | {"gain": gain.mean, "low": gain.low, "high": gain.high})
-        totals = [row.get(f"{axis}_with_shared", row.get(axis)) for row in d.rows]
+        total = f"{axis}_with_shared"
+        totals = [float(row[total] if total in row else row[axis]) for row in d.rows]
         gains = [row["gain"] if section.higher_is_better else -row["gain"] for row in d.rows]
         for i, row in enumerate(d.rows):
             rivals = zip(totals, gains, strict=True)
@@ -267,7 +270,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
         )  # fmt: skip
         caption = f"{shared}Thin ring: no other gains as much for less. Bars: {interval(section)}"
         title = f"Gain against {'peak memory' if axis == 'peak_bytes' else formats.phrase(axis)}"
-        alt = findings.cost(_totalled(d.rows, axis), axis, section.higher_is_better)
+        alt = findings.cost(section, _totalled(d.rows, axis), axis)
         return d.chart(f"cost-{axis}", title, alt=alt, caption=caption, family="Gain against cost", axis=axis)
 
 

@@ -89,9 +89,9 @@ def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
     )
     plan = section.results.declaration
     source = f"{section.results.plan['name']}, declared {plan['hash']}"
-    numbers = (d.mean, d.low, d.high, d.n_seeds, d.n_prompts)
     verdict = (c.verdict.word, c.verdict.label, c.verdict.reason)
-    return Claim(text, table, cell, *verdict, *numbers, c.verdict.seeds_needed, source)
+    values = (d.mean, d.low, d.high)
+    return Claim(text, table, cell, *verdict, *values, d.n_seeds, d.n_prompts, c.verdict.seeds_needed, source)
 
 
 def _p(value: float) -> str:

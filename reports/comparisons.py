@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EXPLORATORY = "exploratory"
 """The family of every comparison that was not declared: its p values are not adjusted."""
+CONTROLS = "with a control"
+"""The family of every pair with a control other than the baseline: controls cost the contenders no power."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,13 @@ def compare(section: Section, metric: str) -> list[Comparison]:
     families["among trained"] = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     if metric != section.primary.name:
         families = {EXPLORATORY: [pair for pairs in families.values() for pair in pairs]}
-    elif section.results.declaration["family"] == "all-pairs":
-        families = {"all pairs": [pair for pairs in families.values() for pair in pairs]}
+    else:
+        apart = section.controls - {section.baseline}
+        held = [pair for pairs in families.values() for pair in pairs if apart & set(pair)]
+        families = {family: [pair for pair in pairs if not apart & set(pair)] for family, pairs in families.items()}
+        if section.results.declaration["family"] == "all-pairs":
+            families = {"all pairs": [pair for pairs in families.values() for pair in pairs]}
+        families[CONTROLS] = held
     return [found for family, pairs in families.items() for found in _family(section, metric, family, pairs)]
 
 

@@ -64,13 +64,13 @@ class EqualBy:
 
 
 def by_currency(section: Section) -> dict[str, EqualBy]:
-    """The currencies in which at least two trained algorithms can be set equal."""
+    """The currencies in which at least two contenders can be set equal."""
     found = {currency: _equal(section, currency) for currency in CURRENCIES}
     return {currency: equal for currency, equal in found.items() if equal is not None}
 
 
 def _equal(section: Section, currency: str) -> EqualBy | None:
-    paths = {name: _path(section, name, currency) for name in section.trained}
+    paths = {name: _path(section, name, currency) for name in section.contenders}
     usable = {name: path for name, path in paths.items() if path is not None}
     if len(usable) < 2:
         return None
@@ -79,6 +79,8 @@ def _equal(section: Section, currency: str) -> EqualBy | None:
     grids, standings = {}, []
     start = section.on_curve(section.grid(section.baseline, primary)) if section.baseline else None
     for name in section.finished:
+        if name in section.controls and name != section.baseline:
+            continue
         path = usable.get(name)
         if name == section.baseline and start is not None:
             grids[name], reached, note = start, 0.0, "spends nothing"
@@ -106,8 +108,8 @@ def _equal(section: Section, currency: str) -> EqualBy | None:
 
 
 def _leader(section: Section) -> str:
-    """The best trained algorithm at the end of the run."""
-    return next(name for name in section.ranked if name != section.baseline)
+    """The best contender at the end of the run."""
+    return next(name for name in section.ranked if name in section.contenders)
 
 
 @dataclass(frozen=True, eq=False)

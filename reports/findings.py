@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import formats
@@ -16,7 +16,7 @@ Rows = list[dict[str, Any]]
 
 def forest(section: Section, estimates: Mapping[str, Estimate]) -> str:
     """Who gains most over the baseline, by how much, and who beats it; the best mean where there is none."""
-    names, primary = list(estimates), formats.phrase(section.primary.name)
+    names, primary = _contenders(section, estimates), formats.phrase(section.primary.name)
     best = estimates[names[0]]
     places = formats.decimals([best.mean])
     if not section.effects:
@@ -44,7 +44,8 @@ def _are(names: Sequence[str]) -> str:
 
 def frontier(section: Section, rows: Rows) -> str:
     """Who ends highest and who moved least; ``rows`` hold each algorithm's points in training order."""
-    ends = {row["algorithm"]: row for row in rows if row["algorithm"] != section.baseline}
+    rows_by_name = {row["algorithm"]: row for row in rows if row["algorithm"] != section.baseline}
+    ends = {name: rows_by_name[name] for name in _contenders(section, rows_by_name)}
     if not ends:
         return "No trained algorithm has finished."
     primary = section.primary.name
@@ -67,18 +68,19 @@ def curve(section: Section, drawn: dict[str, list[Point]], axis: str) -> str:
     """From where to where the best curve goes, and for what."""
     primary = formats.phrase(section.primary.name)
     sign = 1 if section.higher_is_better else -1
-    best = max(drawn, key=lambda name: sign * drawn[name][-1].estimate.mean)
+    names = _contenders(section, drawn)
+    best = max(names, key=lambda name: sign * drawn[name][-1].estimate.mean)
     first, last = drawn[best][0], drawn[best][-1]
     places = formats.decimals([first.estimate.mean, last.estimate.mean])
     spent = f"{formats.si(last.spent[axis])} {formats.phrase(axis)}"
     spent = formats.duration(last.spent[axis]) if axis == "seconds" else spent
     return (
         f"{best} goes from {formats.fixed(first.estimate.mean, places)} to {formats.fixed(last.estimate.mean, places)} "
-        f"{primary} in {spent}, the best of {len(drawn)} algorithms."
+        f"{primary} in {spent}, the best of {len(names)} algorithms."
     )
 
 
-def cost(rows: Rows, axis: str, higher_is_better: bool) -> str:
+def cost(section: Section, rows: Rows, axis: str) -> str:
     """What the largest gain cost, and what the cheapest gained."""
     total = f"{axis}_with_shared"
 
@@ -89,12 +91,20 @@ def cost(rows: Rows, axis: str, higher_is_better: bool) -> str:
     def gain(row: dict[str, Any]) -> str:
         return formats.fixed(row["gain"], formats.decimals(r["gain"] for r in rows), sign=True)
 
-    best = max(rows, key=lambda row: row["gain"] if higher_is_better else -row["gain"])
-    cheap = min(rows, key=lambda row: row[total])
+    names = _contenders(section, [row["algorithm"] for row in rows])
+    mine = [row for row in rows if row["algorithm"] in names]
+    best = max(mine, key=lambda row: row["gain"] if section.higher_is_better else -row["gain"])
+    cheap = min(mine, key=lambda row: row[total])
     text = f"{best['algorithm']} gains most, {gain(best)}, for {spent(best)} in all"
     if spent(best) == spent(cheap):
         return f"{text}, and none is cheaper."
     return f"{text}; {cheap['algorithm']} is cheapest, {spent(cheap)}, and gains {gain(cheap)}."
+
+
+def _contenders(section: Section, names: Iterable[str]) -> list[str]:
+    """Those that a sentence may call best, in their order; all where there are controls only."""
+    named = list(names)
+    return [name for name in named if name not in section.controls] or named
 
 
 def listing(names: Sequence[str]) -> str:

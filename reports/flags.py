@@ -134,7 +134,8 @@ def leaked_prompt(results: Results) -> Iterator[Flag]:
 def unequal_budget(results: Results) -> Iterator[Flag]:
     """Trained algorithms that spent different shares of the budget, or more than all of it."""
     for section in sections(results):
-        shares = {name: found for name in section.trained if (found := _spent(section, name)) is not None}
+        trained = [name for name in section.trained if name not in section.idle]
+        shares = {name: found for name in trained if (found := _spent(section, name)) is not None}
         if not shares:
             continue
         fullest = max(shares, key=lambda name: min(1.0, shares[name][0]))
@@ -171,6 +172,8 @@ def dead_seed(results: Results) -> Iterator[Flag]:
         done = _ok(section)
         start = {seed: output_of(results, cell) for seed, cell in done.get(section.baseline or "", [])}
         for name in section.trained:
+            if name in section.idle:
+                continue
             outputs = {seed: output_of(results, cell) for seed, cell in done.get(name, [])}
             for seed, output in outputs.items():
                 if output.prompts < ENOUGH_PROMPTS:

@@ -90,10 +90,11 @@ class Results:
         """One row a planned cell, in the plan's order.
 
         Columns: ``IDENTITY``; ``reason`` (one line, empty when ok); ``settings`` (JSON, empty before they are
-        known); ``spent_<currency>``; ``peak_bytes``; ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary``
-        (parameters); ``overshoot`` (largest share over a limit); ``shared_flops`` and ``shared_seconds`` (stages that
-        the cell used, charged to it alone); ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly
-        among the cells of the run that used them). Numbers are NaN where the cell did not get that far.
+        known); ``is_control``; ``kl_bound`` (nats a sequence, by a formula); ``spent_<currency>``; ``peak_bytes``;
+        ``wall_s``; ``trainable_policy`` and ``trainable_auxiliary`` (parameters); ``overshoot`` (largest share over a
+        limit); ``shared_flops`` and ``shared_seconds`` (stages that the cell used, charged to it alone);
+        ``amortised_flops`` and ``amortised_seconds`` (the same, split evenly among the cells of the run that used
+        them). Numbers are NaN where the cell did not get that far.
         """
         users: dict[str, int] = {}
         for cell in self.plan["cells"]:
@@ -319,6 +320,7 @@ class Results:
         row = {key: cell[key] for key in IDENTITY if key != "status"}
         row |= {"status": status, "reason": reason, "wall_s": wall_s}
         row["settings"] = json.dumps(record["settings"], sort_keys=True) if "settings" in record else ""
+        row |= {"is_control": record.get("is_control", False), "kl_bound": record.get("kl_bound")}
         if ledger is None:
             return row
         row |= {f"spent_{name}": ledger["spent"].get(name, 0) for name in CURRENCIES}
@@ -354,4 +356,5 @@ class Results:
 def _cell_columns() -> list[str]:
     ledger = ["peak_bytes", "wall_s", "trainable_policy", "trainable_auxiliary", "overshoot"]
     costs = ["shared_flops", "shared_seconds", "amortised_flops", "amortised_seconds"]
-    return [*IDENTITY, "reason", "settings", *(f"spent_{name}" for name in CURRENCIES), *ledger, *costs]
+    facts = ["reason", "settings", "is_control", "kl_bound"]
+    return [*IDENTITY, *facts, *(f"spent_{name}" for name in CURRENCIES), *ledger, *costs]

@@ -157,7 +157,8 @@ def format_axis(axes: Axes, which: str, show: Callable[[float], str], *, ticks: 
     axis = axes.xaxis if which == "x" else axes.yaxis
     locator = MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10])
     low, high = (limit / base for limit in axis.get_view_interval())
-    axis.set_major_locator(locator if base == 1.0 else FixedLocator(base * locator.tick_values(low, high)[:-1]))
+    rounded = [base * float(tick) for tick in locator.tick_values(low, high)[:-1]]
+    axis.set_major_locator(locator if base == 1.0 else FixedLocator(rounded))
     axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 
 

@@ -58,8 +58,10 @@ def leaderboard(section: Section) -> Table:
     rows = [_standing(section, name) for name in [*section.ranked, *unfinished]]
     primary = section.metrics.get(section.primary.name)
     arrow = ARROWS[primary.direction] if primary else ""
+    controls = section.controls - {section.baseline}
     columns = [
         Column("algorithm", "algorithm"),
+        *([Column("role", "role", help="a control is held against the others and wins nothing")] if controls else []),
         Column("seeds", "seeds", help="seeds that ended well / planned"),
         Column("primary", formats.phrase(section.primary.name) + arrow, "number", True),
     ]
@@ -72,6 +74,7 @@ def leaderboard(section: Section) -> Table:
         Column("win_rate", "win rate", "percent", True, "against where the policy started; ties count half"),
         Column("win_rate_lc", "at equal length", "percent", True, "win rate if answers were as long as the start's"),
         Column("kl", "KL", "number", True, "exact KL from where the policy started, nats a sequence"),
+        Column("kl_bound", "KL at most", "number", help="from a formula, where completions are not a policy's own"),
         Column("kl_token", "KL a token", "number", help="sum of KL over all tokens / number of tokens, nats"),
         Column("length_tokens", "length", "number", help="tokens a completion"),
         Column("length_ratio", "× length", "number", help="of the untrained policy's length"),
@@ -79,6 +82,7 @@ def leaderboard(section: Section) -> Table:
     )
     measured = set(section.metrics)
     measured |= {"kl_token"} if {"kl", "length_tokens"} <= measured else set()
+    measured |= {"kl_bound"} if any(not formats.is_missing(row["kl_bound"]) for row in rows) else set()
     measured |= {"win_rate_lc"} if section.length_controlled else set()
     measured |= {"length_ratio"} if section.baseline and "length_tokens" in measured else set()
     columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
@@ -88,7 +92,7 @@ def leaderboard(section: Section) -> Table:
         why = "as good as the best of n samples of the reference; > where better than all in the pool"
         columns.append(Column("worth", "worth best of", "si", False, why, mark="worth_mark"))
     columns += [
-        Column("flops", "FLOPs", "si", help="training alone, mean over seeds"),
+        Column("flops", "FLOPs", "si", help="training alone, mean over seeds; completions, where nothing trains"),
         Column("flops_shared", "+\u00a0shared", "si", help="with the stages that it needs charged to it in full"),
         Column("seconds", "time", "duration", help="training alone, mean over seeds"),
         Column("peak_bytes", "memory", "size", help="peak, worst seed"),
@@ -102,6 +106,8 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     done = cells[cells["status"] == "ok"]
     failed = cells.loc[cells["status"] != "ok", "status"].value_counts()
     row: dict[str, Any] = {"algorithm": name, "title": cells["title"].iloc[0], "seeds_ok": ok, "seeds_planned": planned}
+    row["role"] = "control" if name in section.controls else "contender"
+    row["kl_bound"] = cells["kl_bound"].astype(float).mean()
     row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count}\u00a0{status}" for status, count in failed.items())])
     row |= spread("primary", section.estimate(name, section.primary.name))
     effect = section.effects.get(name)

@@ -140,6 +140,17 @@ class Meter:
 
         return detach
 
+    @contextmanager
+    def counting(self, roles: RoleModel) -> Iterator[None]:
+        """Within the block, what the model computes is counted and the clock runs."""
+        detach = self.attach(roles)
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            detach()
+
     def _of(self, role: str) -> Spent:
         return self.roles.setdefault(role, Spent())
 

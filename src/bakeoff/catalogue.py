@@ -97,6 +97,8 @@ def _facts(kind: Kind, plugin: type[Any]) -> dict[str, str]:
     if kind == "algorithm":
         consumed = ", ".join(sorted(plugin.consumes)) if plugin.trains else "nothing: it leaves the policy as it is"
         facts = {"trains on": consumed or "nothing that a task gives"}
+        if plugin.is_control:
+            facts["role"] = "a control, held against the others"
         if plugin.trained_by:
             facts["trained by"] = plugin.trained_by
         if why := plugin.unavailable():

@@ -87,9 +87,10 @@ class Algorithm(ABC):
     ``title`` is the full name ("Group Relative Policy Optimization"): listings print it beside the
     entry point's name. ``consumes`` says what of a task it trains on; what the task lacks is
     derived by a stage or, where that is impossible, the cell is "incompatible" with the reason.
-    ``trains`` is False only for control rows that leave the policy as it is. ``role`` is what it trains, and whose
-    tokens a budget counts: the policy, or ``context.reward_model``. ``trained_by`` says whose loop it
-    is ("TRL's DPOTrainer"). ``bidirectional`` is True where the trained policy attends to both sides, as an encoder
+    ``is_control`` is True for what others are held against and nobody would use: reports mark it, and it wins nothing.
+    ``trained_by`` says whose loop it is ("TRL's DPOTrainer"). ``trains`` is False only for controls that leave the
+    policy as it is. ``role`` is what it trains, and whose tokens a budget counts: the policy, or
+    ``context.reward_model``. ``bidirectional`` is True where the trained policy attends to both sides, as an encoder
     does. Neither that nor a reward model is ever sampled, so evaluators that need samples leave it out and reports do
     not rank it by their metrics.
     """
@@ -99,15 +100,26 @@ class Algorithm(ABC):
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
     consumes: ClassVar[frozenset[Source]] = frozenset()
+    is_control: ClassVar[bool] = False
     trained_by: ClassVar[str] = ""
     trains: ClassVar[bool] = True
     role: ClassVar[Literal["policy", "reward"]] = "policy"
     bidirectional: ClassVar[bool] = False
 
     @classmethod
+    def measured_by(cls) -> frozenset[Need]:
+        """What there is of it to measure, besides pairs: it has no log-probabilities where it completes by itself."""
+        if cls.role == "reward":
+            return frozenset()
+        if cls.bidirectional:
+            return frozenset({"model"})
+        samples: frozenset[Need] = frozenset({"samples", "reference_samples"})
+        return samples if cls.complete is not Algorithm.complete else samples | {"logprobs", "model"}
+
+    @classmethod
     def is_sampled(cls) -> bool:
-        """Whether what it trains is a policy that writes text, measured by samples."""
-        return cls.role == "policy" and not cls.bidirectional
+        """Whether it writes text, measured by samples."""
+        return "samples" in cls.measured_by()
 
     @classmethod
     def unavailable(cls) -> str:
@@ -126,6 +138,38 @@ class Algorithm(ABC):
 
         An exception fails the cell and no other; NaN in the loss should raise ``FloatingPointError``.
         """
+
+    def complete(self, context: CompletionContext) -> pd.DataFrame:
+        """Completions of held-out prompts, ``context.samples`` a prompt: samples of the policy.
+
+        A control that works at inference overrides it. What it computes is on the cell's ledger, and nothing that
+        describes the policy (its KL, its perplexity) is measured, since the completions are no longer the policy's.
+        """
+        return context.sample(context.samples)
+
+    def kl_bound(self) -> float | None:
+        """An analytic upper bound on the KL of its completions from the policy's, in nats a sequence, if one is known.
+
+        Only for those that override ``complete``: the KL of a policy is measured.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class CompletionContext:
+    """What ``Algorithm.complete`` is handed. Frames have the columns of ``EvalContext.samples``, and
+    ``prompt_ids, completion_ids``."""
+
+    rows: Sequence[Row]
+    """The held-out rows to complete."""
+    samples: int
+    """Completions a row."""
+    sample: Callable[[int], pd.DataFrame]
+    """``sample(n)``: n samples a row of the policy, numbered from 0; the first of 8 are those of 4."""
+    write: Callable[[Sequence[str]], pd.DataFrame]
+    """One given text a row as each of its completions, ended with EOS unless the length limit cuts it."""
+    reward: Score
+    """The training reward, for algorithms that consume it."""
 
 
 @dataclass
@@ -290,10 +334,7 @@ class Task(ABC):
 Verdict = Literal["a", "b", "tie", "invalid"]
 Score = Callable[[Sequence[Row], Sequence[str]], list[float]]
 
-
 Need = Literal["samples", "logprobs", "reference_samples", "model", "pairs"]
-SAMPLED: frozenset[Need] = frozenset({"samples", "logprobs", "reference_samples"})
-"""What there is only where the policy is sampled."""
 
 
 class Judge(ABC):

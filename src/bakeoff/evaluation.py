@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bakeoff.contracts import EvalContext, Evaluator, Judge, Score, Task
-from bakeoff.rollout import Sequences, end_ids, sample, score, uniforms
+from bakeoff.contracts import Algorithm, CompletionContext, EvalContext, Evaluator, Judge, Score, Task
+from bakeoff.errors import PluginFailure
+from bakeoff.rollout import Completions, Sequences, end_ids, sample, score, uniforms
 from bakeoff.rows import Tokenised
 from bakeoff.scoring import score_samples
 from bakeoff.seeds import derive_seed
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from bakeoff.modelview import ModelView
     from bakeoff.roles import Role, RoleModel
 
-STORED = ["prompt_id", "sample", "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
-SCORED = ["prompt_id", "sample", "metric", "value"]
+KEYS = ["prompt_id", "sample"]
+STORED = [*KEYS, "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
+SCORED = [*KEYS, "metric", "value"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
 
 
@@ -40,7 +42,7 @@ def draw_samples(
     The draws depend on ``seed``, the row's place and the sample's number alone: policies of one seed are
     sampled with common random numbers, so an unchanged policy gives unchanged text.
     """
-    records = []
+    records: list[dict[str, Any]] = []
     ends = end_ids(roles, tokenizer)
     for number in range(samples):
         draws = uniforms(derive_seed(seed, "evaluation", number), len(rows), max_new_tokens)
@@ -48,22 +50,65 @@ def draw_samples(
             drawn = sample(
                 roles, [row.prompt_ids for row in rows], draws, eos=ends, pad=tokenizer.pad_token_id, batch=batch
             )
-        texts = tokenizer.batch_decode(drawn.ids, skip_special_tokens=True)
-        for row, ids, ended, text in zip(rows, drawn.ids, drawn.ended_eos, texts, strict=True):
-            records.append(
-                {
-                    "prompt_id": row.row["id"],
-                    "sample": number,
-                    "prompt": row.prompt,
-                    "completion": text,
-                    "n_tokens": len(ids),
-                    "ended_eos": ended,
-                    "truncated": not ended,
-                    "prompt_ids": row.prompt_ids,
-                    "completion_ids": ids,
-                }
-            )
+        records += _records(rows, number, drawn, tokenizer)
     return pd.DataFrame.from_records(records)
+
+
+def write_samples(
+    texts: Sequence[str],
+    rows: Sequence[Tokenised],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    samples: int,
+    max_new_tokens: int,
+) -> pd.DataFrame:
+    """The same columns for completions that no model wrote: a text a row, and EOS where the length limit allows it."""
+    encoded = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
+    ids = [tokens[:max_new_tokens] for tokens in encoded]
+    written = Completions(ids, [len(tokens) <= max_new_tokens for tokens in encoded])
+    return pd.DataFrame.from_records(
+        [record for number in range(samples) for record in _records(rows, number, written, tokenizer)]
+    )
+
+
+def _records(
+    rows: Sequence[Tokenised], number: int, written: Completions, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[dict[str, Any]]:
+    texts = tokenizer.batch_decode(written.ids, skip_special_tokens=True)
+    for row, ids, ended, text in zip(rows, written.ids, written.ended_eos, texts, strict=True):
+        yield {
+            "prompt_id": row.row["id"],
+            "sample": number,
+            "prompt": row.prompt,
+            "completion": text,
+            "n_tokens": len(ids),
+            "ended_eos": ended,
+            "truncated": not ended,
+            "prompt_ids": row.prompt_ids,
+            "completion_ids": ids,
+        }
+
+
+def completions(algorithm: Algorithm, context: CompletionContext) -> pd.DataFrame:
+    """``algorithm.complete``, held to its contract.
+
+    Raises ``PluginFailure`` when it raises, or its frame is not one completion a (row, sample).
+    """
+    name = type(algorithm).__name__
+    try:
+        frame = algorithm.complete(context)
+    except Exception as error:
+        raise PluginFailure(f"{name}.complete() failed") from error
+    if missing := [column for column in STORED if column not in frame.columns and column != "fraction"]:
+        raise PluginFailure(f"{name}.complete() gave no column {', '.join(missing)}")
+    wanted = {(row["id"], number) for row in context.rows for number in range(context.samples)}
+    given = list(zip(frame["prompt_id"], frame["sample"], strict=True))
+    if len(given) != len(wanted) or set(given) != wanted:
+        raise PluginFailure(
+            f"{name}.complete() gave {len(given)} completions, not one each for {context.samples} samples of "
+            f"{len(context.rows)} prompts"
+        )
+    return frame
 
 
 def no_samples() -> pd.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from bakeoff import models, registry
-from bakeoff.contracts import SAMPLED, Source
+from bakeoff.contracts import Algorithm, Source
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.setup import task_and_data
@@ -44,17 +44,8 @@ def incompatible(cell: CellSpec) -> str | None:
         has |= {"rankings", "reward"}
     if reasons := [reason for name in names if (reason := _lacking(name, has, cell.task.label, data.provides))]:
         return reasons[0]
-    needs = [registry.load("evaluator", spec.name).needs for spec in cell.evaluators]
-    if algorithm.role == "reward" and not any("pairs" in need for need in needs):
-        return (
-            f"{cell.algorithm.name} trains a reward model, which none of the evaluators measures "
-            f"({', '.join(spec.name for spec in cell.evaluators)}): add one that needs pairs"
-        )
-    if algorithm.bidirectional and all(need & SAMPLED for need in needs):
-        return (
-            f"{cell.algorithm.name} attends to both sides and is never sampled, but every evaluator needs samples: "
-            "add one that needs the model alone, such as masked_accuracy or retrieval"
-        )
+    if unmeasured := _unmeasured(cell, algorithm):
+        return unmeasured
     if has_reward_model(cell):
         if "preferences" not in has:
             return f"preparation.reward is model, but task '{cell.task.label}' has nothing to rank completions by"
@@ -75,6 +66,30 @@ def _lacking(name: str, has: set[Source], task: str, provides: Collection[Source
             f"(it has {', '.join(sorted(provides))})"
         )
     return None
+
+
+def _unmeasured(cell: CellSpec, algorithm: type[Algorithm]) -> str | None:
+    """Why no evaluator can measure the cell, or None."""
+    name, given = cell.algorithm.name, algorithm.measured_by()
+    needs = [registry.load("evaluator", spec.name).needs for spec in cell.evaluators]
+    if algorithm.role == "reward":
+        if any("pairs" in need for need in needs):
+            return None
+        return (
+            f"{name} trains a reward model, which none of the evaluators measures "
+            f"({', '.join(spec.name for spec in cell.evaluators)}): add one that needs pairs"
+        )
+    if "logprobs" in given or any(need <= given for need in needs):
+        return None
+    if algorithm.bidirectional:
+        return (
+            f"{name} attends to both sides and is never sampled, but every evaluator needs samples: "
+            "add one that needs the model alone, such as masked_accuracy or retrieval"
+        )
+    return (
+        f"{name} completes prompts by other means than sampling a policy, but every evaluator needs the policy: "
+        "add one that needs samples alone, such as reward or health"
+    )
 
 
 def _prompts_ranked(cell: CellSpec) -> int:

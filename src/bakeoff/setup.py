@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,12 @@ class Setup:
 
         limits = {"max_new_tokens": self.max_new_tokens, "batch": self.cell.evaluation.batch}
         return draw_samples(self.roles, role, rows, self.tokenizer, seed=seed, samples=samples, **limits)
+
+    def write_samples(self, texts: Sequence[str], rows: Any, *, samples: int) -> pd.DataFrame:
+        """``evaluation.write_samples`` for this cell."""
+        from bakeoff.evaluation import write_samples
+
+        return write_samples(texts, rows, self.tokenizer, samples=samples, max_new_tokens=self.max_new_tokens)
 
 
 def make(kind: Any, spec: PluginSpec) -> Any:

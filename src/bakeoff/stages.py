@@ -64,13 +64,8 @@ class Stages:
                 partial = self.store.partial_stage(key.id)
                 partial.mkdir(parents=True, exist_ok=True)
                 meter = Meter({"seconds": math.inf})
-                detach = meter.attach(self.setup.roles)
-                meter.start()
-                try:
+                with meter.counting(self.setup.roles):
                     build(partial, meter)
-                finally:
-                    meter.stop()
-                    detach()
                 ledger = {**meter.spent(), "roles": {name: asdict(role) for name, role in meter.roles.items()}}
                 spec = {name: getattr(self.setup.cell, name).model_dump(mode="json") for name in ("model", "lora")}
                 record = {"id": key.id, "kind": key.kind, "label": key.label, "inputs": key.record, "ledger": ledger}

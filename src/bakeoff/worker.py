@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import models, registry
-from bakeoff.contracts import SAMPLED, Algorithm, TrainContext
+from bakeoff.contracts import Algorithm, CompletionContext, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.overlap import overlap
 from bakeoff.pricing import Estimate, estimate, incompatible
@@ -96,6 +96,7 @@ class CellRun:
         self.stages: Stages = Stages(setup, store, progress)
         self.meter: Meter = meter_for(cell.budget)
         self.probes: list[dict[str, Any]] = []
+        self.overshoot: dict[str, float] = {}
         self.reference: pd.DataFrame
         self.reference_pool: str | None = None
         self.held_out: Rankings = ()
@@ -116,6 +117,7 @@ class CellRun:
         self._write_cell()
         if self.algorithm.trains:
             self._train(context)
+        self.overshoot = self.meter.overshoot()
         self.progress("evaluate", 0.0, "")
         if self.algorithm.role == "reward" and self.algorithm.trains:
             # Part of saving it, and so on no budget.
@@ -222,15 +224,10 @@ class CellRun:
                 )
             ]
             torch.manual_seed(context.seed)
-            detach = self.meter.attach(self.setup.roles)
-            self.meter.start()
-            try:
+            with self.meter.counting(self.setup.roles):
                 self.progress("train", 0.0, "")
                 with _blaming(self.cell.algorithm.name):
                     self.algorithm.train(context)
-            finally:
-                self.meter.stop()
-                detach()
         self.setup.roles.tidy()
 
     def _after_step(self) -> None:
@@ -262,11 +259,9 @@ class CellRun:
         )
         training = setup.roles.model.training
         with torch.no_grad():
-            samples = self._sample(rows) if self.algorithm.is_sampled() else no_samples()
+            samples = self._complete(rows, fraction) if self.algorithm.is_sampled() else no_samples()
             pairs = self._pairs(rows, fraction)
-            has = SAMPLED if self.algorithm.is_sampled() else frozenset()
-            has |= {"model"} if self.algorithm.role == "policy" else set()
-            has |= {"pairs"} if pairs is not None else set()
+            has = self.algorithm.measured_by() | ({"pairs"} if pairs is not None else set())
             scores, stored = evaluate(
                 [evaluator for evaluator in self.evaluators if evaluator.needs <= has],
                 rows,
@@ -293,12 +288,27 @@ class CellRun:
             return None
         return model.pairs(held_out)
 
-    def _sample(self, rows: Sequence[Tokenised]) -> pd.DataFrame:
-        """Samples of the policy, with log-probabilities where an evaluator needs them."""
-        from bakeoff.evaluation import add_logps
+    def _complete(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame:
+        """The algorithm's completions, with log-probabilities where they are the policy's and an evaluator needs them.
+
+        Sampling a policy is measuring, and nobody's cost; completing by other means is the algorithm's own work,
+        which is counted once, at the end.
+        """
+        from bakeoff.evaluation import add_logps, completions
 
         setup, spec = self.setup, self.cell.evaluation
-        samples = setup.draw_samples("policy", rows, seed=self.cell.seed, samples=spec.samples)
+        reward: Any = setup.train_reward if "reward" in self.algorithm.consumes else None
+        context = CompletionContext(
+            rows=[row.row for row in rows],
+            samples=spec.samples,
+            sample=lambda count: setup.draw_samples("policy", rows, seed=self.cell.seed, samples=count),
+            write=lambda texts: setup.write_samples(texts, rows, samples=spec.samples),
+            reward=reward,
+        )
+        if "logprobs" not in self.algorithm.measured_by():
+            with self.meter.counting(setup.roles) if fraction == 1.0 else contextlib.nullcontext():
+                return completions(self.algorithm, context)
+        samples = completions(self.algorithm, context)
         if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
             samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
         return samples
@@ -327,6 +337,8 @@ class CellRun:
             "differs_from_paper": getattr(variant, "differs_from_paper", ""),
             "settings": self.algorithm.settings.model_dump(mode="json"),
             "is_sampled": self.algorithm.is_sampled(),
+            "is_control": self.algorithm.is_control,
+            "kl_bound": self.algorithm.kl_bound(),
             "seed": cell.seed,
             "metrics": metrics,
             "references": dict(setup.data.references),
@@ -371,7 +383,7 @@ class CellRun:
             | {"limits": self.cell.budget.limits()},
             "spent": self.meter.spent(),
             "roles": {name: asdict(role) for name, role in self.meter.roles.items()},
-            "overshoot": self.meter.overshoot(),
+            "overshoot": self.overshoot,
             "peak_bytes": _peak_bytes(),
             "trainable": {
                 "policy": sum(p.numel() for p in roles.parameters(self.algorithm.role)),

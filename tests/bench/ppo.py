@@ -1,9 +1,9 @@
 """What a PPO step costs here and under the last PPO that TRL shipped: ``make bench-ppo``.
 
 One step is a rollout and its update: sample, score, log-probabilities, values, reference, then ``--epochs`` passes over
-the rollout, one optimizer step each. Both sides take SmolLM2-135M, the same prompts of one length, as many completions of
-the same length at temperature 1, the same reward function, one micro-batch, LoRA of one shape on the policy and on the
-value model, the reference by switching the adapter off, and every core. Each run is a fresh process, the sides take
+the rollout, one optimizer step each. Both sides take SmolLM2-135M, the same prompts of one length, as many completions
+of the same length at temperature 1, the same reward function, one micro-batch, LoRA of one shape on the policy and on
+the value model, the reference by switching the adapter off, and every core. Each run is a fresh process, the sides take
 turns, and the first step is left out. ``--value head`` puts our value on the policy's trunk, which TRL's cannot be.
 
 They differ in precision, as their users' runs would: ours holds one base in 4 bits for all roles and computes in bf16;

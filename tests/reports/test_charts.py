@@ -190,7 +190,7 @@ def test_the_first_look_is_the_declared_one(drawn, section):
     declared = data[data["specification"] == "as declared"].set_index(["algorithm", "against"])["difference"]
     assert declared.to_dict() == {(c.a, c.b): pytest.approx(c.difference.mean) for c in section.pairs}
     looks = data["specification"].value_counts()
-    assert looks.pop("at the evaluation before the last") == 6  # base was evaluated once
+    assert looks.pop("one evaluation earlier") == 6  # base was evaluated once
     assert set(looks) == {len(section.pairs)}
     assert {"median prompt", "by win rate", "harder half"} <= set(data["specification"])
 

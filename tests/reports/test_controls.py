@@ -1,0 +1,71 @@
+"""Controls stand on the same tables, are marked, and win nothing."""
+
+import json
+
+import pytest
+from bakeoff.reports import charts, tables, terminal
+from bakeoff.reports.analysis import sections
+from bakeoff.reports.markdown import Markdown
+
+BEST = "grpo-lr3"
+
+
+@pytest.fixture
+def controlled(tmp_path, run):
+    """Five seeds; the best algorithm is a control that trained nothing, and so is the base."""
+    made = type(run)(tmp_path / "five", seeds=(0, 1, 2, 3, 4)).write()
+    for seed in made.seeds:
+        made.edit(made.path("base", seed) / "cell.json", is_control=True)
+        made.edit(made.path(BEST, seed) / "cell.json", is_control=True, kl_bound=0.636)
+        ledger = made.path(BEST, seed) / "ledger.json"
+        spent = json.loads(ledger.read_text())["spent"] | {"steps": 0, "flops": 1e13}
+        made.edit(ledger, spent=spent, probes=[{"fraction": fraction} | spent for fraction in (0.3, 0.6, 1.0)])
+    return made
+
+
+def test_controls_cost_contenders_no_power(controlled):
+    """Three contenders against the base and three pairs among them; the four pairs with the control are apart."""
+    (section,) = sections(controlled.results())
+    assert section.contenders == ["sft", "dpo", "ppo"]
+    families = {}
+    for pair in section.pairs:
+        families.setdefault(pair.family, []).append(pair)
+    assert {family: len(pairs) for family, pairs in families.items()} == {
+        "against base": 3, "among trained": 3, "with a control": 4,
+    }  # fmt: skip
+    assert all(BEST in (pair.a, pair.b) for pair in families["with a control"])
+    for pairs in families.values():
+        first = min(pairs, key=lambda pair: pair.p)
+        assert first.p_holm == pytest.approx(min(1.0, len(pairs) * first.p))
+
+
+def test_a_control_that_trains_nothing_has_verdicts_at_any_cost(controlled):
+    """It spent more than the budget and no step: its verdicts stand, as the base's do."""
+    (section,) = sections(controlled.results())
+    assert section.effects[BEST].verdict.word == "WIN"
+    assert not any("budget" in pair.verdict.reason for pair in section.pairs)
+
+
+def test_the_leaderboard_marks_them(controlled, run):
+    """First by the numbers and still a control, with the bound in a column of its own; without controls no mark."""
+    (section,) = sections(controlled.results())
+    board = tables.leaderboard(section)
+    assert dict(zip(board.frame["algorithm"], board.frame["role"], strict=True)) == {
+        BEST: "control", "dpo": "contender", "ppo": "contender", "sft": "contender", "base": "control",
+    }  # fmt: skip
+    shown = {column.key: [row[index].text for row in board.rows()] for index, column in enumerate(board.columns)}
+    assert shown["role"][0] == "control" and shown["kl_bound"] == ["0.636", "–", "–", "–", "–"]
+    assert "| control |" in Markdown().render(controlled.results())
+    assert "role" in [str(column.header) for column in terminal._leaderboard(section).columns]
+    (plain,) = sections(run.results())
+    assert not {"role", "kl_bound"} & {column.key for column in tables.leaderboard(plain).columns}
+
+
+def test_no_sentence_calls_a_control_best(controlled):
+    """The headline, the alternative texts and the tables at equal cost name the best contender."""
+    (section,) = sections(controlled.results())
+    said = {chart.name: chart.alt for chart in charts.charts_of(section)}
+    assert said["effects"].startswith("dpo gains most")
+    assert all(BEST not in text for name, text in said.items() if name.startswith(("effects", "curve", "cost")))
+    for equal in section.equal_by.values():
+        assert BEST not in [standing.algorithm for standing in equal.standings] and BEST not in equal.sentence
