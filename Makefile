@@ -24,7 +24,7 @@ demo: install ## Run the quickstart matrix and print the comparison (minutes on 
 	$(VENV)/bin/bakeoff run quickstart
 
 test: install lint ## Lint, types and all tests; no network, no GPU
-	$(PY) -m pytest -n auto --dist loadfile
+	$(PY) -m pytest -n auto
 
 check: install lint ## Lint, types, import rules and what the wheel holds
 	$(PY) -m pytest tests/test_architecture.py tests/test_packaging.py

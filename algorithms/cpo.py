@@ -36,7 +36,8 @@ class CPOSettings(ExperimentalSettings):
     def _loss_takes_what_is_set(self) -> CPOSettings:
         if self.label_noise and self.loss not in ("sigmoid", "simpo"):
             raise ValueError(f"label_noise has no effect on {self.loss}: it is for sigmoid and simpo")
-        if "gamma" in self.model_fields_set and self.loss != "simpo":
+        # Not by what was given: settings come back complete, from a cell's record.
+        if self.gamma != type(self).model_fields["gamma"].default and self.loss != "simpo":
             raise ValueError(f"gamma has no effect on {self.loss}: it is simpo's")
         return self
 

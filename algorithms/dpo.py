@@ -68,7 +68,8 @@ class DPOSettings(PluginSettings):
             )
         if "exo_pair" in names and not self.label_noise:
             raise ValueError("exo_pair needs a label_noise above 0: the paper has 0.001")
-        if "discopop_tau" in self.model_fields_set and "discopop" not in names:
+        # Not by what was given: settings come back complete, from a cell's record.
+        if self.discopop_tau != type(self).model_fields["discopop_tau"].default and "discopop" not in names:
             raise ValueError(f"discopop_tau has no effect on {', '.join(sorted(names))}")
         if self.weighting and names & SORTED:
             raise ValueError(f"weighting is of pairs, and {', '.join(sorted(names & SORTED))} sorts a batch's")

@@ -70,7 +70,9 @@ class OpenAISettings(PluginSettings):
     max_usd: float | None = Field(default=None, gt=0)
     """What one process may spend: a cell, or one `bakeoff score`. Needs both prices. What is left is "invalid"."""
     usd_per_million_input: float | None = Field(default=None, ge=0)
+    """The endpoint's price of a million input tokens, from its price list."""
     usd_per_million_output: float | None = Field(default=None, ge=0)
+    """... and of a million output tokens."""
 
     transport = frozenset({
         "api_key_env", "timeout_s", "retries", "concurrency", "requests_per_minute",

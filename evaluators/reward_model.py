@@ -33,6 +33,7 @@ class RewardModelSettings(PluginSettings):
     max_tokens: int = Field(default=1024, ge=16)
     """Prompt and completion together; what is longer loses its beginning, so that the answer stays whole."""
     batch: int = Field(default=16, ge=1)
+    """Texts scored at once: memory and speed only."""
 
     transport = frozenset({"batch"})
 

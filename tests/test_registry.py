@@ -83,7 +83,7 @@ def test_unknown_name_lists_what_is_installed(site):
     """One name that is spelled alike is offered with its full title, and the installed ones are listed."""
     site.install("foo", {"foopo": "foo_plugin:Foo"}, {"foo_plugin.py": PLUGIN.format(title="Foo Optimization")})
     with pytest.raises(PluginError) as caught:
-        registry.load("algorithm", "fopo")
+        registry.load("algorithm", "foopp")
     assert "Did you mean 'foopo' (Foo Optimization)?" in str(caught.value)
     assert "Installed: " in caught.value.fix
     assert "foopo" in caught.value.fix

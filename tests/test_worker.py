@@ -157,7 +157,7 @@ def test_probing_changes_no_result(toy_cell, run_cell):
 def test_a_plugin_that_fails_is_named(toy_cell, run_cell, monkeypatch):
     """The one whose code failed, and not the algorithm that called it."""
     monkeypatch.setattr("toy_lab.Letters.reward", lambda self, rows, completions: [1.0])
-    with pytest.raises(PluginFailure, match=r"^the task's reward gave 1 numbers for 8 completions"):
+    with pytest.raises(PluginFailure, match=r"^the task's reward gave 1 numbers for 128 completions"):
         run_cell(toy_cell("grpo", SMALL["grpo"]))
 
 

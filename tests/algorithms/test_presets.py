@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from bakeoff import registry
+from bakeoff.identity import plain
 from bakeoff.reward_model import RewardModel
 
 OURS = sorted(point.name for point in distribution("bakeoff").entry_points if point.group == "bakeoff.algorithms")
@@ -145,3 +146,12 @@ def test_a_loss_of_likelihoods_begins_at_the_papers_formula(name, make_roles, ma
     nll, whole_nll = -torch.cat(chosen.tokens).mean(), -chosen.whole.mean()
     expected = LIKELIHOODS[name](SimpleNamespace(chosen=chosen, rejected=rejected, nll=nll, whole_nll=whole_nll))
     assert two_steps(name)[0] == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", registry.names("algorithm"))
+def test_settings_come_back_from_a_cells_record(name):
+    """Defaults and presets, written out in full and read again, are themselves."""
+    plugin = registry.load("algorithm", name)
+    for given in ({}, *(preset.settings for preset in plugin.presets.values())):
+        settings = plugin.Settings(**given)
+        assert plugin.Settings.model_validate(plain(settings)) == settings

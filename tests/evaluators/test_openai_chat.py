@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from bakeoff.errors import PluginError, StoreError
 from bakeoff.judging import INJECTION, ask, canaries
+from bakeoff.testing import examine
 
 pytest.importorskip("openai")
 
@@ -326,3 +327,9 @@ def test_cache_holds_hashes_and_answers_only(endpoint, judge, make_context, tmp_
     assert len(rows[0][0]) == 64
     assert json.loads(rows[0][1])["model"] == "judge-2026-01-01"
     assert "private" not in rows[0][1]
+
+
+def test_it_keeps_a_judges_promises(endpoint):
+    """Those of the conformance kit, with a server that reads what it is asked."""
+    endpoint.reply = longer
+    examine("judge", "openai", {"model": "judge", "base_url": endpoint.url, "retries": 0}).raise_if_broken()

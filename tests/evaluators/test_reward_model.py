@@ -12,6 +12,7 @@ from bakeoff.judging import ask
 from bakeoff.spec import PluginSpec
 from bakeoff.stages import Stages
 from bakeoff.store import Store
+from bakeoff.testing import examine
 
 ROW = {"id": "a", "prompt": "it was "}
 
@@ -140,3 +141,8 @@ def test_stage_of_another_kind_or_base_is_refused(stage, make_context, tmp_path)
             judge(folder)
     with pytest.raises(StoreError, match="does not exist"):
         judge(tmp_path)
+
+
+def test_it_keeps_a_judges_promises(save_classifier):
+    """Those of the conformance kit."""
+    examine("judge", "reward_model", {"model": str(save_classifier())}).raise_if_broken()

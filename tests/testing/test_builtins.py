@@ -2,9 +2,11 @@
 
 import json
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 
+from bakeoff import registry
 from bakeoff.testing import examine
 
 OURS = sorted(
@@ -12,6 +14,11 @@ OURS = sorted(
     for point in distribution("bakeoff").entry_points
     if point.group.startswith("bakeoff.")
 )
+
+
+ELSEWHERE = {"judge-openai": "test_openai_chat.py", "judge-reward_model": "test_reward_model.py"}
+"""Those that need a server or a model have their test where these are made."""
+SMALL = {"prompts_per_rollout": 4, "group": 4, "batch": 4, "offline_pairs": 2}
 
 
 @pytest.fixture
@@ -22,9 +29,20 @@ def settings(tmp_path):
     return {"file": {"train": str(tmp_path / "rows.jsonl"), "test_fraction": 0.3}}
 
 
-@pytest.mark.parametrize(("kind", "name"), OURS, ids=[f"{kind}-{name}" for kind, name in OURS])
+HERE = [(kind, name) for kind, name in OURS if f"{kind}-{name}" not in ELSEWHERE]
+
+
+@pytest.mark.parametrize(("kind", "name"), HERE, ids=[f"{kind}-{name}" for kind, name in HERE])
 def test_a_built_in_keeps_its_promises(kind, name, settings):
     """As a stranger's plugin has to, in under a minute of its own time."""
-    conformance = examine(kind, name, settings.get(name))
+    known = registry.load(kind, name).Settings.model_fields if kind == "algorithm" else {}
+    small = {key: value for key, value in SMALL.items() if key in known}
+    conformance = examine(kind, name, {**small, **settings.get(name, {})})
     conformance.raise_if_broken()
     assert any(finding.verdict == "kept" for finding in conformance.findings)
+
+
+@pytest.mark.parametrize("file", ELSEWHERE.values())
+def test_the_others_are_held_to_theirs(file):
+    """Where their server or model is."""
+    assert "examine(" in (Path(__file__).parents[1] / "evaluators" / file).read_text()
