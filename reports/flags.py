@@ -284,11 +284,11 @@ def over_optimised(results: Results) -> Iterator[Flag]:
 def cut_off(results: Results) -> Iterator[Flag]:
     """Most completions end at the length limit: reward, length and KL are of beginnings."""
     for section in sections(results):
-        for name in section.finished if "truncated" in section.metrics else ():
-            share = float(section.grid(name, "truncated").to_numpy(float).mean())
-            if share > CUT:
-                text = f"{share:.0%} of {name}'s completions are cut at the length limit."
-                yield Flag("cut_off", text, section.title, (name,))
+        names = section.finished if "truncated" in section.metrics else []
+        shares = {name: float(section.grid(name, "truncated").to_numpy(float).mean()) for name in names}
+        if cut := {name: share for name, share in shares.items() if share > CUT}:
+            told = ", ".join(f"{share:.0%} of {name}'s" for name, share in cut.items())
+            yield Flag("cut_off", f"{told} completions are cut at the length limit.", section.title, tuple(cut))
 
 
 def stale_scores(results: Results) -> Iterator[Flag]:
