@@ -13,7 +13,7 @@ RUN ?= quickstart
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help install demo test check lint bench bench-ppo bench-report coverage report clean
+.PHONY: help install demo test conformance check lint bench bench-ppo bench-report coverage report clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -24,7 +24,10 @@ demo: install ## Run the quickstart matrix and print the comparison (minutes on 
 	$(VENV)/bin/bakeoff run quickstart
 
 test: install lint ## Lint, types and all tests; no network, no GPU
-	$(PY) -m pytest -n auto
+	$(PY) -m pytest -n auto --dist loadfile -m "not slow"
+
+conformance: install ## Hold every built-in plugin to the conformance kit
+	$(PY) -m pytest -n auto -m slow
 
 check: install lint ## Lint, types, import rules and what the wheel holds
 	$(PY) -m pytest tests/test_architecture.py tests/test_packaging.py

@@ -32,6 +32,7 @@ def settings(tmp_path):
 HERE = [(kind, name) for kind, name in OURS if f"{kind}-{name}" not in ELSEWHERE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "name"), HERE, ids=[f"{kind}-{name}" for kind, name in HERE])
 def test_a_built_in_keeps_its_promises(kind, name, settings):
     """As a stranger's plugin has to, in under a minute of its own time."""
