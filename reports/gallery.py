@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import charts_effects as effects
 from . import charts_prompts as prompts
+from . import charts_reward as reward
 from . import charts_training as training
 from .analysis import Section, sections
 from .charts import Chart
@@ -26,9 +27,11 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
     "Is the gain real?": (
         prompts.gains,
         prompts.distribution,
+        reward.over_optimisation,
         training.proxy,
         training.efficiency,
         prompts.lengths,
+        reward.reliability,
     ),
 }
 """What a reader asks, and the charts that answer."""
