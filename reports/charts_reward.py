@@ -6,8 +6,11 @@ reliability diagram of arXiv:1706.04599 (Guo et al.).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from . import formats, style
 from .analysis import Point, Section
@@ -42,6 +45,12 @@ def over_optimisation(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             style.format_axis(axes, "x", style.short, ticks=4)
             style.format_axis(axes, "y", style.short)
         d.axes.set_ylabel("gain since the start, SD")
+        kinds: dict[str, dict[str, Any]] = {
+            "training reward": {"linestyle": DASHED, "markerfacecolor": "none"},
+            "gold reward": {},
+        }
+        key = [Line2D([], [], color=GREY, marker="o", label=kind, **look) for kind, look in kinds.items()]
+        d.axes.legend(handles=key, loc="upper left", fontsize="small")
         caption = (
             "Hollow markers on dashed lines: the reward that training optimised; filled ones: the gold reward. Both "
             "are gains over the start's samples, in standard deviations of these: lines that part show a proxy that is "
