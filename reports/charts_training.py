@@ -128,6 +128,8 @@ def _trajectory_caption(section: Section) -> str:
 def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     """The reward that training optimised beside the gold reward, against sqrt(KL), and one against the other."""
     gold, optimised = section.primary.name, "train_reward"
+    if "proxy_gain" in section.metrics:  # their chart has both in one unit
+        return None
     if gold == optimised or not {optimised, "kl"} <= set(section.metrics) or _same(section, gold, optimised):
         return None
     with drawing(section, canvas, 3.9, panels=2) as d:

@@ -9,6 +9,7 @@ from pathlib import Path
 from . import charts_design as design
 from . import charts_effects as effects
 from . import charts_prompts as prompts
+from . import charts_reward as reward
 from . import charts_robustness as looks
 from . import charts_training as training
 from . import equality
@@ -35,10 +36,12 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
     "Is the gain real?": (
         prompts.gains,
         prompts.distribution,
+        reward.over_optimisation,
         training.proxy,
         training.efficiency,
         prompts.lengths,
         design.best_of,
+        reward.reliability,
     ),
     "What would more data say, or another look?": (design.variance, design.power, looks.robustness),
 }
