@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import formats
-from .analysis import Section, sections
-from .comparisons import Comparison
+from .analysis.comparisons import Comparison
+from .analysis.section import Section, sections
 from .frame import Results
-from .table import TONES
-from .tables import leaderboard, pairwise
+from .tables.leaderboard import leaderboard, pairwise
+from .tables.table import TONES
 
 
 @dataclass(frozen=True)

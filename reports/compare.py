@@ -11,7 +11,7 @@ from typing import Any
 from bakeoff.declaration import STAMPS
 from bakeoff.errors import StoreError
 
-from .analysis import Section, sections
+from .analysis.section import Section, sections
 from .flags import blocking
 from .formats import fixed
 from .frame import Results

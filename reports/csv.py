@@ -9,11 +9,11 @@ import pandas as pd
 
 from bakeoff.contracts import Report
 
-from .analysis import sections
+from .analysis.section import sections
+from .charts.gallery import all_charts
 from .files import visible, write_atomic
 from .frame import Results
-from .gallery import all_charts
-from .tables import all_tables
+from .tables.leaderboard import all_tables
 
 
 def guard(value: Any) -> Any:

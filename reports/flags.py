@@ -12,14 +12,14 @@ from typing import Literal
 
 import numpy as np
 
-from .analysis import Section, sections
-from .evidence import output_of, unlisted_cells
+from .analysis.section import Section, sections
 from .formats import phrase
 from .frame import Results
-from .judged import judged
-from .lock import LOCKED_OUT
-from .scored import scorings
+from .records.evidence import output_of, unlisted_cells
+from .records.lock import LOCKED_OUT
+from .records.scored import scorings
 from .statistics import paired_difference
+from .tables.judged import judged
 
 TOLERANCE = 0.05
 """Shares of a budget may differ by this and by one step, since training ends with a whole step."""

@@ -20,10 +20,10 @@ from bakeoff import declaration
 from bakeoff.contracts import Metric
 from bakeoff.errors import StoreError
 
-from .lock import LOCKED_OUT, locked_out
-from .reading import read_columns, read_json, read_jsonl, rerun
-from .scored import scorings
-from .scores import SCORE_COLUMNS, CellScores
+from .records.lock import LOCKED_OUT, locked_out
+from .records.reading import read_columns, read_json, read_jsonl, rerun
+from .records.scored import scorings
+from .records.scores import SCORE_COLUMNS, CellScores
 
 CURRENCIES = ("steps", "prompts", "tokens_trained", "tokens_generated", "tokens_scored", "flops", "seconds")
 """What a ledger counts. ``seconds`` and ``flops`` are floats, the rest whole numbers."""

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from .analysis import Section, sections
+from .analysis.section import Section, sections
 from .flags import flags
 from .formats import fixed
 from .frame import Results
-from .lock import LOCKED_OUT
+from .records.lock import LOCKED_OUT
 from .statistics import ALPHA, Estimate, holm, two_way
 
 INFRASTRUCTURE = ("infra_error", "oom", "timeout")

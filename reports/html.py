@@ -18,23 +18,24 @@ from markupsafe import Markup
 
 from bakeoff.contracts import Report
 
-from . import formats, style
-from .analysis import Section, sections
-from .browser import completions
-from .card import card
-from .charts import Chart
+from . import formats
+from .analysis.section import Section, sections
+from .charts import style
+from .charts.chart import Chart
+from .charts.gallery import charts_of, write_charts
 from .claims import bibtex, claims
 from .files import slug, visible, write_atomic
 from .flags import PENDING, flags
 from .frame import Results
-from .gallery import charts_of, write_charts
-from .ledgers import runs
-from .methods import METHODS, method_of
-from .svg import glyph, inline, strip
-from .table import Column, Table
-from .tables import tables_of
+from .page.browser import completions
+from .page.card import card
+from .page.methods import METHODS, method_of
+from .page.svg import glyph, inline, strip
+from .tables.leaderboard import tables_of
+from .tables.ledgers import runs
+from .tables.table import Column, Table
 
-HERE = Path(__file__).parent
+PAGE = Path(__file__).parent / "page"
 SCRIPTS = ("browser.js", "page.js")
 AXES = {"steps": "steps", "tokens_trained": "tokens trained", "tokens_generated": "tokens generated",
         "flops": "FLOPs", "seconds": "seconds"}  # fmt: skip
@@ -54,8 +55,8 @@ class HTML(Report):
 
     def render(self, results: Results) -> str:
         """The page as text."""
-        look = Markup((HERE / "page.css").read_text("utf-8"))
-        script = Markup("\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS))
+        look = Markup((PAGE / "page.css").read_text("utf-8"))
+        script = Markup("\n".join((PAGE / name).read_text("utf-8") for name in SCRIPTS))
         parts = sections(results)
         return _environment().get_template("page.html.j2").render(
             results=results,
@@ -81,7 +82,7 @@ class HTML(Report):
 
 def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

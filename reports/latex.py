@@ -9,7 +9,7 @@ from bakeoff.contracts import Report
 
 from .files import visible, write_atomic
 from .frame import Results
-from .tables import Table, all_tables
+from .tables.leaderboard import Table, all_tables
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",

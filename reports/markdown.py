@@ -7,16 +7,16 @@ from pathlib import Path
 
 from bakeoff.contracts import Report
 
-from .analysis import Section, sections
-from .charts import Chart
+from .analysis.section import Section, sections
+from .charts.chart import Chart
+from .charts.gallery import charts_of, write_charts
 from .claims import claims
-from .data import facts
 from .files import visible, write_atomic
 from .flags import flags
 from .formats import phrase
 from .frame import Results
-from .gallery import charts_of, write_charts
-from .tables import Table, runs, tables_of
+from .tables.data import facts
+from .tables.leaderboard import Table, runs, tables_of
 
 
 def escape(text: str) -> str:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from bakeoff.contracts import Report
 
+from .charts.gallery import write_column_charts
 from .claims import bibtex, claims
 from .files import write_atomic
 from .frame import Results
-from .gallery import write_column_charts
 from .markdown import escape
 
 

@@ -6,11 +6,11 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from . import tables
-from .analysis import Section, sections
+from .analysis.section import Section, sections
 from .files import visible
 from .flags import Flag, flags
 from .frame import Results
+from .tables import leaderboard as tables
 
 NARROW = ("algorithm", "role", "seeds", "primary", "delta", "verdict", "win_rate", "kl", "length_tokens", "seconds")
 """The leaderboard's columns that a terminal has room for; the report has all."""

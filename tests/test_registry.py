@@ -176,12 +176,14 @@ def test_describe_tells_settings(site):
     )
 
 
-def package(plugin: str = "", shared: str = "", other: str = "") -> dict[str, str]:
-    """The modules of a plugin that imports a sibling, beside a module that it does not import."""
+def package(plugin: str = "", shared: str = "", part: str = "", other: str = "") -> dict[str, str]:
+    """The modules of a plugin that imports a sibling, which imports a part; a module that nobody imports."""
     return {
         "foo_pack/__init__.py": "",
         "foo_pack/foo.py": "from .shared import scale\n" + PLUGIN.format(title="Foo") + plugin,
-        "foo_pack/shared.py": "def scale(): return 1\n" + shared,
+        "foo_pack/shared.py": "from .parts import part\ndef scale(): return 1\n" + shared,
+        "foo_pack/parts/__init__.py": "",
+        "foo_pack/parts/part.py": part,
         "foo_pack/other.py": "x = 1\n" + other,
     }
 
@@ -192,18 +194,19 @@ def hash_of(site: Site, modules: dict[str, str], version: str = "1.0") -> str:
         return registry.source_hash(registry.load("algorithm", "foo"))
     finally:
         site.monkeypatch.undo()
-        for name in ("foo_pack", "foo_pack.foo", "foo_pack.shared"):
+        for name in ("foo_pack", "foo_pack.foo", "foo_pack.shared", "foo_pack.parts", "foo_pack.parts.part"):
             sys.modules.pop(name, None)
         root.rename(root.with_name(f"{root.name}-{len(list(site.folder.iterdir()))}"))
 
 
 def test_source_hash_follows_what_the_plugin_runs(site):
-    """The plugin's file, a sibling that it imports and the version count; other modules do not."""
+    """The plugin's file, what it imports of its package and the version count; other modules do not."""
     base = hash_of(site, package())
     assert hash_of(site, package()) == base
     assert hash_of(site, package(other="y = 2\n")) == base
     assert hash_of(site, package(plugin="# edited\n")) != base
     assert hash_of(site, package(shared="# edited\n")) != base
+    assert hash_of(site, package(part="# edited\n")) != base
     assert hash_of(site, package(), version="1.1") != base
 
 

@@ -8,6 +8,7 @@ module is imported when its name is asked for, so one broken plugin never hides 
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -266,7 +267,9 @@ def _source_files(plugin: type) -> set[Path]:
     waiting = [plugin.__module__]
     while waiting:
         module = waiting.pop()
-        spec = importlib.util.find_spec(module) if module != "__main__" else None
+        spec = None
+        with contextlib.suppress(ModuleNotFoundError):  # a name in a module that is no package
+            spec = importlib.util.find_spec(module) if module != "__main__" else None
         if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
             if module == plugin.__module__:
                 raise PluginError(
@@ -288,6 +291,6 @@ def _siblings(path: Path, package: str) -> Iterable[str]:
         if isinstance(node, ast.ImportFrom) and node.level:
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
             if node.module:
-                yield f"{base}.{node.module}"
-            else:
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+                base = f"{base}.{node.module}"
+                yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

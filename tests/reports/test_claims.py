@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
-from bakeoff.reports.analysis import sections
+from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.claims import bibtex, claims
 from bakeoff.reports.html import HTML
 from bakeoff.reports.paper import Paper
-from bakeoff.reports.tables import tables_of
+from bakeoff.reports.tables.leaderboard import tables_of
 
 
 def test_a_claim_is_its_cell(five_seeds):

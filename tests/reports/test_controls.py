@@ -3,9 +3,11 @@
 import json
 
 import pytest
-from bakeoff.reports import gallery, tables, terminal
-from bakeoff.reports.analysis import sections
+from bakeoff.reports import terminal
+from bakeoff.reports.analysis.section import sections
+from bakeoff.reports.charts import gallery
 from bakeoff.reports.markdown import Markdown
+from bakeoff.reports.tables import leaderboard as tables
 
 BEST = "grpo-lr3"
 

@@ -7,12 +7,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from bakeoff.reports.analysis import sections
+from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.flags import DETECTORS, blocking, flags
 from bakeoff.reports.frame import Results
-from bakeoff.reports.lock import LOCKED_OUT
 from bakeoff.reports.markdown import Markdown
-from bakeoff.reports.scored import samples_fingerprint
+from bakeoff.reports.records.lock import LOCKED_OUT
+from bakeoff.reports.records.scored import samples_fingerprint
 
 from bakeoff.declaration import digest
 

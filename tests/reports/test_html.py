@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 
 import pytest
 from bakeoff.reports import html
-from bakeoff.reports.analysis import sections
+from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.html import HTML
-from bakeoff.reports.methods import METHODS, method_of
-from bakeoff.reports.tables import all_tables
+from bakeoff.reports.page.methods import METHODS, method_of
+from bakeoff.reports.tables.leaderboard import all_tables
 
 
 class Page(HTMLParser):
@@ -135,7 +135,7 @@ def test_completions_are_data_with_nothing_hidden(page):
 
 def test_completions_fit_a_page(run, monkeypatch):
     """Past the limit one seed is kept instead of all, then fewer prompts."""
-    monkeypatch.setattr("bakeoff.reports.browser.BYTES_LIMIT", 60_000)
+    monkeypatch.setattr("bakeoff.reports.page.browser.BYTES_LIMIT", 60_000)
     made = html.completions(sections(run.results()))
     assert len(json.dumps(made)) < 60_000
     assert {len(answers) for prompt in made[0]["prompts"] for answers in prompt["completions"].values()} == {1}

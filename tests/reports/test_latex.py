@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from bakeoff.reports.analysis import sections
+from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.latex import LaTeX, escape, to_latex
-from bakeoff.reports.tables import all_tables, leaderboard
+from bakeoff.reports.tables.leaderboard import all_tables, leaderboard
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""Every chart of a section, in the order in which a report asks its questions, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ..analysis import equality
+from ..analysis.section import Section, sections
+from ..files import write_atomic
+from ..frame import Results
+from . import design, effects, prompts, reward, training
+from . import robustness as looks
+from .chart import Chart
+from .style import COLUMN, PAGE, Canvas
+
+Draw = Callable[..., Chart | None]
+QUESTIONS: dict[str, tuple[Draw, ...]] = {
+    "Who wins, and how sure is that?": (
+        effects.forest,
+        *(partial(effects.equal, axis=axis) for axis in equality.CURRENCIES),
+        effects.versus,
+        effects.wins,
+        effects.seeds,
+    ),
+    "At what price?": (
+        training.frontier,
+        *(partial(training.learning_curve, axis=axis) for axis in training.AXES),
+        *(partial(training.cost, axis=axis) for axis in training.COSTS),
+    ),
+    "Is the gain real?": (
+        prompts.gains,
+        prompts.distribution,
+        reward.over_optimisation,
+        training.proxy,
+        training.efficiency,
+        prompts.lengths,
+        design.best_of,
+        reward.reliability,
+    ),
+    "What would more data say, or another look?": (design.variance, design.power, looks.robustness),
+}
+"""What a reader asks, and the charts that answer."""
+
+
+def charts_of(section: Section, canvas: Canvas = PAGE) -> dict[str, tuple[Chart, ...]]:
+    """The charts that a section's data allow, by question, drawn once a canvas."""
+    key = f"charts {section.slug} {canvas}"
+    if key not in section.results.memo:
+        section.results.memo[key] = _draw(section, canvas)
+    drawn: dict[str, tuple[Chart, ...]] = section.results.memo[key]
+    return drawn
+
+
+def _draw(section: Section, canvas: Canvas) -> dict[str, tuple[Chart, ...]]:
+    if not section.finished:
+        return {}
+    made = {}
+    for question, draws in QUESTIONS.items():
+        charts = (draw(section, canvas=canvas) for draw in draws)
+        made[question] = tuple(chart for chart in charts if chart is not None)
+    return {question: charts for question, charts in made.items() if charts}
+
+
+def all_charts(section: Section, canvas: Canvas = PAGE) -> list[Chart]:
+    """``charts_of`` as one list."""
+    return [chart for charts in charts_of(section, canvas).values() for chart in charts]
+
+
+def write_charts(results: Results, to: Path) -> list[Path]:
+    """Write ``charts/<name>.svg`` and ``.png`` of every section under ``to``."""
+    written = []
+    for section in sections(results):
+        for chart in all_charts(section):
+            written.append(write_atomic(to / "charts" / f"{chart.name}.svg", chart.svg))
+            written.append(write_atomic(to / "charts" / f"{chart.name}.png", chart.png))
+    return written
+
+
+def write_column_charts(results: Results, to: Path) -> list[Path]:
+    """Write ``charts/<name>.pdf`` of every section under ``to``: one column of a paper wide, text as vectors."""
+    return [
+        write_atomic(to / "charts" / f"{chart.name}.pdf", chart.pdf)
+        for section in sections(results)
+        for chart in all_charts(section, COLUMN)
+    ]

@@ -1,0 +1,144 @@
+"""Where the gain comes from: prompt by prompt, over the whole distribution, and against the length of the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .. import formats
+from ..analysis.section import Section
+from . import style
+from .chart import Chart, drawing, pieces
+from .style import GREY, PAGE, Canvas
+
+POINTED = 24
+"""Prompts a side, best and worst, that a reader can point at for one algorithm; those between are one line."""
+BINS = 8
+"""Of equal count, over the log ratio of lengths."""
+
+
+def gains(section: Section, canvas: Canvas = PAGE) -> Chart | None:
+    """Each prompt's gain over the baseline, mean over seeds, from best to worst: do few prompts carry the mean?"""
+    if section.baseline is None or not section.effects:
+        return None
+    with drawing(section, canvas, 4.2) as d:
+        for name in section.effects:
+            gain = prompt_gains(section, name).sort_values(ascending=False)
+            if section.higher_is_better is False:
+                gain = gain[::-1]
+            shares = (np.arange(len(gain)) + 0.5) / len(gain)
+            d.line(name, shares, gain.to_numpy(), linewidth=1.5 * d.size, linestyle=d.looks[name].dashes)
+            for i, (prompt, value) in enumerate(gain.items()):
+                d.rows.append({"algorithm": name, "prompt_id": prompt, "gain": float(value)})
+                if min(i, len(gain) - 1 - i) < POINTED:
+                    tip = f"{name}, prompt {prompt}: {formats.fixed(float(value), sign=True)}"
+                    d.dot(name, shares[i], float(value), tip, size=4.5, prompt=str(prompt), markeredgewidth=0.4)
+            d.end(name, float(shares[-1]), float(gain.iloc[-1]))
+        d.axes.axhline(0, color=GREY, linewidth=1.4 * d.size)
+        d.axes.set_xlim(0, 1)
+        d.axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        d.axes.set_xlabel("share of prompts, each algorithm's best first")
+        d.axes.set_ylabel(f"gain over {section.baseline}")
+        style.format_axis(d.axes, "y", style.short)
+        d.name_ends()
+        frame = pd.DataFrame(d.rows)
+        good = frame["gain"] > 0 if section.higher_is_better else frame["gain"] < 0
+        shares_of = good.groupby(frame["algorithm"]).mean()
+        best = str(shares_of.idxmax())
+        alt = f"{best} improves most prompts: {shares_of[best]:.0%} of them; the least is {shares_of.min():.0%}."
+        caption = (
+            "One point a held-out prompt, its gain averaged over seeds. A curve that falls to 0 early says that few "
+            "prompts carry the mean. A point opens its completions."
+        )
+        return d.chart("gains", "Gain, prompt by prompt", alt=alt, caption=caption)
+
+
+def prompt_gains(section: Section, name: str) -> pd.Series[float]:
+    """Mean over seeds of an algorithm's gain over the baseline on each prompt that both have."""
+    primary = section.primary.name
+    own, base = section.grid(name, primary), section.grid(str(section.baseline), primary)
+    seeds, prompts = own.index.intersection(base.index), own.columns.intersection(base.columns)
+    return (own.loc[seeds, prompts] - base.loc[seeds, prompts]).mean()
+
+
+def distribution(section: Section, canvas: Canvas = PAGE) -> Chart | None:
+    """The share of prompts that score at most so much: a mean hides whether the worst or the best prompts moved."""
+    primary = section.primary.name
+    with drawing(section, canvas, 4.0) as d:
+        medians = {}
+        for name in section.finished:
+            values = np.sort(section.grid(name, primary).mean().to_numpy())
+            shares = np.arange(1, len(values) + 1) / len(values)
+            d.line(name, values, shares, linestyle=d.looks[name].dashes, drawstyle="steps-post")
+            for q in (0.1, 0.25, 0.5, 0.75, 0.9):
+                value = float(np.quantile(values, q))
+                d.dot(name, value, q, f"{name}: {q:.0%} of prompts score at most {formats.fixed(value)}", size=5)
+                d.rows.append({"algorithm": name, "share": q, primary: value})
+            medians[name] = float(np.median(values))
+            d.end(name, float(values[-1]), 1.0)
+        if not medians:
+            return None
+        d.axes.set_ylim(0, 1.02)
+        d.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        d.axes.set_xlabel(d.label(suffix=" of a prompt"))
+        d.axes.set_ylabel("share of prompts at or below")
+        style.format_axis(d.axes, "x", style.short, ticks=8)
+        d.axes.legend(handles=d.handles(), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+        order = sorted(medians, key=lambda name: medians[name], reverse=section.higher_is_better)
+        alt = f"{order[0]} has the best median prompt, {formats.fixed(medians[order[0]])}; {order[-1]} the worst, "
+        alt += f"{formats.fixed(medians[order[-1]])}."
+        caption = "Markers: the 10th, 25th, 50th, 75th and 90th of a hundred prompts. Further right is better."
+        caption = caption if section.higher_is_better else caption.replace("right", "left")
+        return d.chart("distribution", "All prompts, not the mean alone", alt=alt, caption=caption)
+
+
+def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
+    """Win rate against how much longer the answer is than the baseline's: does length win?"""
+    if section.baseline is None or not {"win_rate", "length_tokens"} <= set(section.metrics):
+        return None
+    start = section.grid(section.baseline, "length_tokens")
+    with drawing(section, canvas, 4.0) as d:
+        slopes, drawn = {}, []
+        for name in section.trained:
+            own, won = section.grid(name, "length_tokens"), section.grid(name, "win_rate")
+            seeds = own.index.intersection(start.index).intersection(won.index)
+            prompts = own.columns.intersection(start.columns).intersection(won.columns)
+            long, short, y = (frame.loc[seeds, prompts].to_numpy(float).ravel() for frame in (own, start, won))
+            kept = (long > 0) & (short > 0)
+            ratio, y = np.log2(long[kept] / short[kept]), y[kept]
+            if len(y) < 2 * BINS or np.ptp(ratio) == 0:
+                continue
+            points = _binned(ratio, y)
+            d.line(name, points[:, 0], points[:, 1], linestyle=d.looks[name].dashes, linewidth=1.6 * d.size)
+            for x, rate, count in points:
+                tip = f"{name}: {rate:.0%} of {count:.0f} comparisons won at {2**x:.2f} times the length"
+                d.dot(name, x, rate, tip, size=6)
+                d.rows.append({"algorithm": name, "log2_ratio": x, "win_rate": rate, "comparisons": int(count)})
+            slopes[name] = float(np.corrcoef(ratio, y)[0, 1]) if np.ptp(y) else 0.0
+            d.end(name, *points[-1, :2])
+            drawn += pieces(points[:, 0].tolist(), points[:, 1].tolist())
+        if not slopes:
+            return None
+        d.axes.axhline(0.5, color=GREY, linewidth=1.2 * d.size)
+        d.axes.axvline(0, color=GREY, linewidth=1.2 * d.size)
+        d.axes.set_ylim(-0.03, 1.03)
+        d.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        d.axes.xaxis.set_major_formatter(lambda value, _: f"×{2**value:.2g}")
+        d.axes.set_xlabel(f"length of the answer, times that of {section.baseline}")
+        d.axes.set_ylabel("win rate  → better")
+        d.name_ends(drawn)
+        most = max(slopes, key=lambda name: abs(slopes[name]))
+        sense = "longer" if slopes[most] > 0 else "shorter"
+        alt = f"Length matters most for {most}: winning and being {sense} correlate with r = {abs(slopes[most]):.2f}."
+        caption = (
+            f"{BINS} groups of equally many comparisons. Flat: the judge does not reward length; on the upright line "
+        )
+        caption += "both answers are equally long."
+        return d.chart("win-length", "Does length win?", alt=alt, caption=caption)
+
+
+def _binned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(bins, 3): mean x, mean y and count of groups of equal count in the order of x; ties of x stay together."""
+    groups = pd.qcut(x, BINS, labels=False, duplicates="drop")
+    frame = pd.DataFrame({"x": x, "y": y}).groupby(groups)
+    return np.stack([frame["x"].mean(), frame["y"].mean(), frame["x"].count()], axis=1)

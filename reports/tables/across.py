@@ -1,0 +1,96 @@
+"""Several tasks under one model and budget in one table: what holds beyond a single data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..aggregates import iqm, optimality_gap, probability_of_improvement
+from ..analysis.section import Section, sections
+from ..frame import Results
+from ..resampling import stratified_bootstrap
+from ..statistics import Floats
+from .table import Column, Table
+
+SEED = 0
+DRAWS = 1000
+
+
+def tables_of_run(results: Results) -> list[Table]:
+    """One table a model and budget that was run on two tasks or more, each with a base."""
+    groups: dict[tuple[str, str], list[Section]] = {}
+    for section in sections(results):
+        if section.baseline is not None:
+            groups.setdefault((section.model, section.budget), []).append(section)
+    return [across(group, f"across-{number}") for number, group in enumerate(groups.values(), 1) if len(group) > 1]
+
+
+def across(group: list[Section], name: str) -> Table:
+    """Probability of improvement over the base, and the interquartile mean of scores that are on one scale.
+
+    That scale is the task's own: 0 is the start's mean reward, 1 that of the best of all samples in its pool.
+    """
+    algorithms = [label for label in group[0].trained if all(label in section.trained for section in group)]
+    rows = [_row(group, label) for label in algorithms]
+    columns = [
+        Column("algorithm", "algorithm"),
+        Column("improvement", "P(improves on base)", "percent", True, "a run beats one of base on the same task"),
+    ]
+    if all(section.frontier is not None for section in group):
+        columns += [
+            Column("iqm", "IQM", "number", True, "interquartile mean over runs and tasks; 1 is as good as best of n"),
+            Column("gap", "optimality gap", "number", True, "how far runs fall short of 1, on average"),
+        ]
+    tasks = ", ".join(section.task for section in group)
+    caption = (
+        f"Over {len(group)} tasks: {tasks}. 95% stratified bootstrap intervals (arXiv:2108.13264): runs are drawn anew "
+        "within each task, so the claim is about other runs on these tasks. Too narrow below five seeds."
+    )
+    title = f"Across tasks: {group[0].model}, {group[0].budget}"
+    return Table(name, title, caption, pd.DataFrame(rows, columns=None if rows else ["algorithm"]), tuple(columns))
+
+
+def _row(group: list[Section], label: str) -> dict[str, Any]:
+    runs, starts = ([_runs(section, each(section)) for section in group] for each in (lambda _: label, _baseline))
+    pairs = [*runs, *starts]
+    tasks = len(group)
+    improvement = stratified_bootstrap(
+        lambda drawn: probability_of_improvement(drawn[:tasks], drawn[tasks:]), pairs, rng=_rng(), draws=DRAWS
+    )[0]
+    row: dict[str, Any] = {"algorithm": label} | _columns("improvement", improvement)
+    scaled = [_scaled(section, values) for section, values in zip(group, runs, strict=True)]
+    known = [task for task in scaled if task is not None]
+    if len(known) == tasks:
+        means, gaps = stratified_bootstrap(
+            lambda drawn: np.array([iqm(drawn), optimality_gap(drawn)]), known, rng=_rng(), draws=DRAWS
+        )
+        row |= _columns("iqm", means) | _columns("gap", gaps)
+    return row
+
+
+def _baseline(section: Section) -> str:
+    return str(section.baseline)
+
+
+def _runs(section: Section, label: str) -> Floats:
+    """The mean score of each seed, so that higher is better."""
+    primary = section.primary.name
+    return np.asarray(section.direction(primary) * section.grid(label, primary).mean(axis=1).to_numpy(), dtype=float)
+
+
+def _scaled(section: Section, runs: Floats) -> Floats | None:
+    if section.frontier is None:
+        return None
+    levels = section.direction(section.primary.name) * section.frontier.best_of_n.reward
+    return np.asarray((runs - levels[0]) / (levels[-1] - levels[0])) if levels[-1] > levels[0] else None
+
+
+def _columns(key: str, interval: tuple[float, float, float]) -> dict[str, float]:
+    value, low, high = interval
+    return {key: value, f"{key}_low": low, f"{key}_high": high}
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(SEED)

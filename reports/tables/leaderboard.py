@@ -1,0 +1,340 @@
+"""The tables that say who wins: leaderboard, verdicts, metrics, and the same under an equal amount of each currency.
+
+What it cost is in ``ledgers.py``, what speaks against it in ``checks.py``; ``all_tables`` has every table of a run. A
+failed or missing cell is a row with its status, never an absence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import formats
+from ..analysis.equality import amount_text
+from ..analysis.findings import listing
+from ..analysis.section import Section, sections
+from ..analysis.standings import Ranking
+from ..frame import Results
+from ..verdicts import ENOUGH_SEEDS
+from . import across, checks, judged, ledgers
+from .ledgers import runs
+from .table import ARROWS, Cell, Column, Table, spread
+
+__all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
+
+
+def tables_of(section: Section) -> list[Table]:
+    """Every table of a section that has something to say, made once."""
+    key = f"tables {section.slug}"
+    if key not in section.results.memo:
+        section.results.memo[key] = _tables(section)
+    made: list[Table] = section.results.memo[key]
+    return made
+
+
+def _tables(section: Section) -> list[Table]:
+    made = [leaderboard(section)]
+    if section.pairs:
+        made += [square(section), pairwise(section)]
+    if section.ranking is not None:
+        made.append(strengths(section.ranking, formats.phrase(section.primary.name)))
+    if section.equal_by:
+        made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
+    if section.metrics:
+        made.append(metrics(section))
+    return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
+
+
+def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
+    """Every table of a run; section by section, then those of the whole run."""
+    found: list[tuple[Section | None, Table]] = [(s, table) for s in sections(results) for table in tables_of(s)]
+    return [*found, *((None, table) for table in [*across.tables_of_run(results), *ledgers.tables_of_run(results)])]
+
+
+def leaderboard(section: Section) -> Table:
+    """One row an algorithm: how good, how sure, how far from the base, at what cost."""
+    unfinished = [name for name in section.algorithms if name not in section.finished]
+    rows = [_standing(section, name) for name in [*section.ranked, *unfinished]]
+    primary = section.metrics.get(section.primary.name)
+    arrow = ARROWS[primary.direction] if primary else ""
+    controls = section.controls - {section.baseline}
+    columns = [
+        Column("algorithm", "algorithm"),
+        *([Column("role", "role", help="a control is held against the others and wins nothing")] if controls else []),
+        Column("seeds", "seeds", help="seeds that ended well / planned"),
+        Column("primary", formats.phrase(section.primary.name) + arrow, "number", True),
+    ]
+    if section.baseline is not None:
+        columns.append(Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"))
+        columns.append(Column("verdict", "verdict", "verdict", help="Holm-adjusted p < 0.05 over all gains"))
+    if len(section.finished) > 2:
+        columns.append(Column("tier", "tier", help="algorithms that share a letter are not separated by a verdict"))
+    optional = (
+        Column("win_rate", "win rate", "percent", True, "against where the policy started; ties count half"),
+        Column("win_rate_lc", "at equal length", "percent", True, "win rate if answers were as long as the start's"),
+        Column("kl", "KL", "number", True, "exact KL from where the policy started, nats a sequence"),
+        Column("kl_bound", "KL at most", "number", help="from a formula, where completions are not a policy's own"),
+        Column("kl_token", "KL a token", "number", help="sum of KL over all tokens / number of tokens, nats"),
+        Column("length_tokens", "length", "number", help="tokens a completion"),
+        Column("length_ratio", "× length", "number", help="of the untrained policy's length"),
+        Column("ended_eos", "EOS", "percent", help="completions that end by themselves"),
+    )
+    measured = set(section.metrics)
+    measured |= {"kl_token"} if {"kl", "length_tokens"} <= measured else set()
+    measured |= {"kl_bound"} if any(not formats.is_missing(row["kl_bound"]) for row in rows) else set()
+    measured |= {"win_rate_lc"} if section.length_controlled else set()
+    measured |= {"length_ratio"} if section.baseline and "length_tokens" in measured else set()
+    columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
+    if section.frontier is not None and section.frontier.policies:
+        why = "gain as a share of the most that this KL can buy; ≤ where the KL is beyond the frontier"
+        columns.append(Column("efficiency", "KL efficiency", "percent", True, why, mark="efficiency_mark"))
+        why = "as good as the best of n samples of the reference; > where better than all in the pool"
+        columns.append(Column("worth", "worth best of", "si", False, why, mark="worth_mark"))
+    columns += [
+        Column("flops", "FLOPs", "si", help="training alone, mean over seeds; completions, where nothing trains"),
+        Column("flops_shared", "+\u00a0shared", "si", help="with the stages that it needs charged to it in full"),
+        Column("seconds", "time", "duration", help="training alone, mean over seeds"),
+        Column("peak_bytes", "memory", "size", help="peak, worst seed"),
+    ]
+    return Table("leaderboard", "Leaderboard", _leaderboard_caption(section), pd.DataFrame(rows), tuple(columns))
+
+
+def _standing(section: Section, name: str) -> dict[str, Any]:
+    ok, planned = section.seeds(name)
+    cells = section.cells[section.cells["algorithm"] == name]
+    done = cells[cells["status"] == "ok"]
+    failed = cells.loc[cells["status"] != "ok", "status"].value_counts()
+    row: dict[str, Any] = {"algorithm": name, "title": cells["title"].iloc[0], "seeds_ok": ok, "seeds_planned": planned}
+    row["role"] = "control" if name in section.controls else "contender"
+    row["kl_bound"] = cells["kl_bound"].astype(float).mean()
+    row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count}\u00a0{status}" for status, count in failed.items())])
+    row |= spread("primary", section.estimate(name, section.primary.name))
+    effect = section.effects.get(name)
+    row |= spread("delta", effect.difference if effect else None)
+    row |= {"p_holm": effect.p_holm if effect else np.nan, "verdict": effect.verdict.label if effect else ""}
+    row["reason"] = effect.verdict.reason if effect else ""
+    row["tier"] = section.tiers.get(name, "")
+    for metric in ("win_rate", "kl", "length_tokens", "ended_eos"):
+        row |= spread(metric, section.estimate(name, metric))
+    row |= _at_equal_length(section, name) | _ratios(section, name) | _on_frontier(section, name)
+    row["flops"], row["seconds"] = done["spent_flops"].mean(), done["spent_seconds"].mean()
+    row["flops_shared"] = (done["spent_flops"] + done["shared_flops"]).mean()
+    row["seconds_shared"] = (done["spent_seconds"] + done["shared_seconds"]).mean()
+    row["peak_bytes"] = done["peak_bytes"].max()
+    return row
+
+
+def _at_equal_length(section: Section, name: str) -> dict[str, Any]:
+    found = section.length_controlled.get(name)
+    rate = found.win_rate if found else (np.nan, np.nan, np.nan)
+    values = dict(zip(("win_rate_lc", "win_rate_lc_low", "win_rate_lc_high"), rate, strict=True))
+    return values | {"length_warning": found.warning if found else ""}
+
+
+def _ratios(section: Section, name: str) -> dict[str, float]:
+    """KL a token, a ratio of sums and not a mean of ratios; length against the baseline's."""
+    kl, length = section.estimate(name, "kl"), section.estimate(name, "length_tokens")
+    start = section.estimate(section.baseline, "length_tokens") if section.baseline else None
+    return {
+        "kl_token": kl.mean / length.mean if kl and length and length.mean > 0 else np.nan,
+        "length_ratio": length.mean / start.mean if length and start and start.mean > 0 else np.nan,
+    }
+
+
+def _on_frontier(section: Section, name: str) -> dict[str, Any]:
+    place = section.frontier.policies.get(name) if section.frontier else None
+    blank: dict[str, Any] = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "worth"), np.nan)
+    if section.frontier is None or place is None:
+        return blank | {"efficiency_mark": "", "worth_mark": ""}
+    share, beyond = place.efficiency, np.isinf(place.worth.value)
+    return {
+        "efficiency": share.value, "efficiency_low": share.low, "efficiency_high": share.high,
+        "efficiency_mark": "≤\u00a0" if place.is_bound else "",
+        "worth": float(section.frontier.samples) if beyond else place.worth.value,
+        "worth_mark": ">\u00a0" if beyond else "",
+    }  # fmt: skip
+
+
+def interval_note(section: Section, prompts_drawn: int | None = None) -> str:
+    """What the intervals of a section are over, for captions; of ``prompts_drawn`` prompts where not of all."""
+    shapes = [section.grid(name, section.primary.name).shape for name in section.finished]
+    if not shapes:
+        return "No cell has finished."
+    seeds, prompts = (_between(counts) for counts in zip(*shapes, strict=True))
+    prompts = prompts if prompts_drawn is None else str(prompts_drawn)
+    if seeds == "1":
+        return (
+            f"95% t intervals over {prompts} held-out prompts, conditional on this run: one seed stands for no other."
+        )
+    return f"95% two-way (seed × prompt) random-effects t intervals over {seeds} seeds and {prompts} held-out prompts."
+
+
+def _between(counts: tuple[int, ...]) -> str:
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}–{max(counts)}"
+
+
+def full_names(section: Section) -> str:
+    """What the short names stand for: "gpro" and "grpo" are one slip apart."""
+    names = section.cells.drop_duplicates("algorithm")[["algorithm", "title"]]
+    return "; ".join(f"{name}: {title}" for name, title in names.itertuples(index=False))
+
+
+def _leaderboard_caption(section: Section) -> str:
+    parts = [f"{full_names(section)}.", interval_note(section)]
+    if section.primary.note:
+        parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
+    scores = section.results.references.get(section.task, {})
+    parts += [f"For comparison, {name} scores {formats.fixed(score)}." for name, score in scores.items()]
+    if section.unranked:
+        parts.append(
+            f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
+            "text and are never sampled; see every metric."
+        )
+    if any(pair.difference.n_seeds < ENOUGH_SEEDS for pair in section.pairs):
+        parts.append(f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing.")
+    warned = {name: found.warning for name, found in section.length_controlled.items() if found.warning}
+    parts += [f"Win rate of {name} at equal length: {warning}." for name, warning in warned.items()]
+    if section.frontier is not None:
+        pool = section.frontier
+        parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
+    return " ".join(parts)
+
+
+def pairwise(section: Section) -> Table:
+    """Each pair of algorithms: difference, win rate, adjusted p, verdict, what stands in its way, what would decide."""
+    rows = [
+        {"a": c.a, "b": c.b, "family": c.family}
+        | spread("difference", c.difference)
+        | spread("win_rate", c.win_rate)
+        | {
+            "p": c.p,
+            "p_holm": c.p_holm,
+            "p_sign_flip": c.p_sign_flip,
+            "verdict": c.verdict.label,
+            "word": c.verdict.word,
+            "reason": c.verdict.reason,
+        }
+        | {"seeds_needed": c.verdict.seeds_needed, "margin": c.margin, "detectable": c.difference.detectable}
+        | {"seeds": c.difference.n_seeds, "prompts": c.difference.n_prompts}
+        for c in section.pairs
+    ]
+    frame = pd.DataFrame(rows).astype({"seeds_needed": float, "margin": float})
+    columns = (
+        Column("a", "algorithm"),
+        Column("b", "against"),
+        Column("difference", f"Δ {formats.phrase(section.primary.name)}", "signed", True),
+        Column("win_rate", "win rate", "percent", True, "share of prompts on which it scores higher; ties count half"),
+        Column("p_holm", "Holm p", "p"),
+        Column("p_sign_flip", "sign-flip p", "p", help="exact, of the seeds' differences; 5 seeds reach 0.062 at best"),
+        Column("verdict", "verdict", "verdict"),
+        Column("reason", "because"),
+        Column("seeds_needed", "seeds to decide", "whole", help="with 80% power, were the estimates the truth"),
+        Column("detectable", "detectable", "number", help="smallest true difference seen with 80% power"),
+        Column("family", "family", help="the family that Holm's adjustment is over"),
+    )
+    margin = section.margin(section.primary.name)
+    caption = (
+        "Paired differences and win rates by the primary metric, on the same seeds and prompts. "
+        "Holm's adjustment is over each family alone. "
+        + (f"EQUIVALENT: the 90% interval lies within ±{margin:g}. " if margin is not None else "")
+        + "INCONCLUSIVE is not 'equal'."
+    )
+    return Table("pairwise", "Pairwise verdicts", caption, frame, columns)
+
+
+def square(section: Section) -> Table:
+    """The same verdicts as a matrix: the row against the column."""
+    places = formats.decimals([c.difference.mean for c in section.pairs])
+    found: dict[tuple[str, str], str] = {}
+    for c in section.pairs:
+        found[c.a, c.b] = f"{c.verdict.label} {formats.fixed(c.difference.mean, places, sign=True)}"
+        found[c.b, c.a] = f"{c.verdict.turned().label} {formats.fixed(-c.difference.mean, places, sign=True)}"
+    rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in section.ranked} for a in section.ranked]
+    against = (Column(f"against {b}", b, "verdict") for b in section.ranked)
+    columns = (Column("algorithm", "row against column"), *against)
+    caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
+    return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns)
+
+
+def strengths(ranking: Ranking, by: str) -> Table:
+    """Bradley-Terry: one number an algorithm from all its pairs, and the ranks that resampling leaves possible."""
+    fit = ranking.fit
+    order = np.argsort(-fit.strength)
+    columns = {"strength": fit.strength, "strength_low": fit.low, "strength_high": fit.high}
+    columns |= {"rank": fit.rank, "rank_low": fit.rank_low, "rank_high": fit.rank_high}
+    frame = pd.DataFrame({"algorithm": ranking.algorithms, **columns}).iloc[order].reset_index(drop=True)
+    shown = (
+        Column("algorithm", "algorithm"),
+        Column("rank", "rank", "whole", True),
+        Column("strength", "strength", "signed", True, "log-odds of scoring higher than the average algorithm"),
+    )
+    caption = (
+        f"Who scores a higher {by} on the same prompt and seed, ties half, as a Bradley-Terry model. 95% two-way "
+        f"bootstrap over {ranking.seeds} seeds and {ranking.prompts} prompts; too narrow below five seeds."
+    )
+    return Table("ranking", "Ranking", caption, frame, shown)
+
+
+def equal_by_what(section: Section) -> Table:
+    """One row a currency: who leads when all have spent the same of it, and whether that is another one."""
+    rows = [
+        {"currency": formats.phrase(name), "amount": equal.amount, "each": amount_text(name, equal.amount)}
+        | {"winner": equal.winner}
+        | {"changes": "yes" if equal.winner_changes else "no", "finding": equal.sentence}
+        | {"order": " > ".join(standing.algorithm for standing in equal.standings if standing.rank is not None)}
+        for name, equal in section.equal_by.items()
+    ]
+    columns = (
+        Column("currency", "equal"),
+        Column("each", "amount", help="a seed; the largest that all reached"),
+        Column("order", "order"),
+        Column("changes", "winner changes"),
+        Column("finding", "finding"),
+    )
+    caption = (
+        "Every algorithm read off where it had spent the same amount, between its two nearest evaluations along "
+        f"training, on the same {len(section.curve_prompts)} prompts; never beyond them. Exploratory: p values are not "
+        "adjusted."
+    )
+    return Table("equal", "Equal by what?", caption, pd.DataFrame(rows), columns)
+
+
+def equal(section: Section, currency: str) -> Table:
+    """The leaderboard under an equal amount of one currency."""
+    found = section.equal_by[currency]
+    rows = [
+        {"rank": standing.rank, "algorithm": standing.algorithm, "reached": standing.reached, "note": standing.note}
+        | spread("primary", standing.estimate)
+        | spread("delta", standing.gain)
+        for standing in found.standings
+    ]
+    columns = [
+        Column("rank", "rank", "whole"),
+        Column("algorithm", "algorithm"),
+        Column("primary", formats.phrase(section.primary.name), "number", True),
+        Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"),
+        Column("reached", "of its training", "percent", help="after which it had spent this much"),
+        Column("note", "read off"),
+    ]
+    columns = [column for column in columns if column.key != "delta" or section.baseline is not None]
+    title = f"Under equal {formats.phrase(currency)}"
+    return Table(f"equal-{currency}", title, found.sentence, pd.DataFrame(rows).astype({"rank": float}), tuple(columns))
+
+
+def metrics(section: Section) -> Table:
+    """Every metric that any evaluator declared, health included: one row an algorithm."""
+    rows = []
+    for name in [*section.ranked, *section.unranked]:
+        row: dict[str, Any] = {"algorithm": name}
+        for metric in section.metrics:
+            row |= spread(f"metric_{metric}", section.estimate(name, metric))
+        rows.append(row)
+    columns = [Column("algorithm", "algorithm")]
+    for declared in section.metrics.values():
+        title = f"{formats.phrase(declared.name)}{ARROWS[declared.direction]}"
+        about = f"{declared.description} ({declared.unit})"
+        columns.append(Column(f"metric_{declared.name}", title, "number", True, about))
+    frame = pd.DataFrame(rows, columns=None if rows else ["algorithm"])
+    return Table("metrics", "Every metric", f"At the end of training. {interval_note(section)}", frame, tuple(columns))
