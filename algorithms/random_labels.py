@@ -1,7 +1,7 @@
 """A reward model whose labels are taken away: the scores of each prompt's completions are dealt to them at random.
 
-What it gets right on held-out pairs was not learned from the labels (Zhang et al. 2017, arXiv:1611.03530, fit such labels
-to show what a network can learn by heart). All else is ``reward-model``'s, with its settings.
+What it gets right on held-out pairs was not learned from the labels (Zhang et al. 2017, arXiv:1611.03530, fit such
+labels to show what a network can learn by heart). All else is ``reward-model``'s, with its settings.
 """
 
 from __future__ import annotations

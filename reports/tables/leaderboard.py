@@ -54,7 +54,7 @@ def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
 
 
 def leaderboard(section: Section) -> Table:
-    """One row an algorithm: how good, how sure, how far from the base, at what cost. Contenders first, then controls."""
+    """One row an algorithm, contenders before controls: how good, how sure, how far from the base, at what cost."""
     unfinished = [name for name in section.algorithms if name not in section.finished]
     standing = sorted(section.ranked, key=section.controls.__contains__)  # stable: the better one first in each group
     rows = [_standing(section, name) for name in [*standing, *unfinished]]

@@ -170,7 +170,7 @@ def _selection(text: str, spec: MatrixSpec) -> Mapping[str, Any]:
 def selects(
     labels: Mapping[str, str], include: Sequence[Mapping[str, Any]] = (), exclude: Sequence[Mapping[str, Any]] = ()
 ) -> bool:
-    """Whether a matrix with these rules has the cell of ``labels``, one an axis: model, task, budget, algorithm, seed."""
+    """Whether a matrix with these rules has the cell of ``labels``, one for each of ``AXES``."""
     included = not include or any(_matches(rule, labels) for rule in include)
     return included and not any(_matches(rule, labels) for rule in exclude)
 

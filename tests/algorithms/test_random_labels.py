@@ -12,7 +12,7 @@ PAIR = {"id": "p", "prompt_ids": [3], "completion_ids": [[4], [5]], "scores": [1
 
 
 def test_scores_are_dealt_anew_and_follow_the_seed():
-    """Of 400 pairs about half keep their label; a ranking of four has its own scores; only the same seed deals the same."""
+    """Of 400 pairs about half keep their label, four completions have their own scores, and the seed says which."""
     dealt = dealt_anew([PAIR] * 400, seed=3)
     kept = Counter(tuple(row["scores"]) for row in dealt)
     assert set(kept) == {(1.0, 0.0), (0.0, 1.0)} and 160 < kept[1.0, 0.0] < 240

@@ -50,7 +50,7 @@ def test_a_control_that_trains_nothing_has_verdicts_at_any_cost(controlled):
 
 
 def test_the_leaderboard_marks_them(controlled, run):
-    """Contenders come first, then controls, each group by its numbers; the bound has a column; without controls no mark."""
+    """Contenders come first, each group by its numbers; the bound has a column; without controls there is no mark."""
     (section,) = sections(controlled.results())
     board = tables.leaderboard(section)
     assert section.ranked == [BEST, "dpo", "ppo", "sft", "base"]
