@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -38,8 +38,7 @@ class Ranking:
 
 def ranking(section: Section) -> Ranking | None:
     """Of the contenders and the baseline, on the seeds and prompts that all of them have: controls are not ranked."""
-    apart, metric = section.controls - {section.baseline}, section.primary.name
-    names = [name for name in section.finished if name not in apart]
+    names, metric = _ranked(section, section.finished), section.primary.name
     cubes = [section.cube(name, metric) for name in names]
     if len(cubes) < 3:
         return None
@@ -59,6 +58,11 @@ def ranking(section: Section) -> Ranking | None:
             outcomes[:, :, j, i] = 1 - outcomes[:, :, i, j]
     fit = bradley_terry_ranking(outcomes, rng=np.random.default_rng(SEED), draws=RANKING_DRAWS)
     return Ranking(tuple(names), len(seeds), len(prompts), fit)
+
+
+def _ranked(section: Section, names: Sequence[str]) -> list[str]:
+    """Of ``names`` the contenders and the baseline: other controls take no place among them."""
+    return [name for name in names if name not in section.controls - {section.baseline}]
 
 
 def length_controlled(section: Section) -> dict[str, LengthControlled]:
@@ -96,12 +100,12 @@ def _difficulty(section: Section, name: str, prompts: pd.Index) -> np.ndarray | 
 
 
 def tiers(section: Section) -> dict[str, str]:
-    """Letters by algorithm: two share one exactly where no WIN or LOSS separates them. The best ones have "a".
+    """Letters of contenders and baseline: two share one exactly where no WIN or LOSS separates them. The best have "a".
 
     A letter is a maximal group of algorithms of which none is separated from another.
     """
     apart = {frozenset((pair.a, pair.b)) for pair in section.pairs if pair.verdict.word in ("WIN", "LOSS")}
-    order = section.ranked
+    order = _ranked(section, section.ranked)
     together = {a: {b for b in order if b != a and frozenset((a, b)) not in apart} for a in order}
     groups = sorted(_maximal(set(), set(order), set(), together), key=lambda group: sorted(map(order.index, group)))
     return {

@@ -80,6 +80,7 @@ def test_a_control_of_one_seed_costs_the_contenders_none(controlled):
     assert f"Descriptive only, with fewer than 5 seeds: ppo and {BEST}." in board.caption
     assert not section.effects[BEST].verdict.decides and section.effects["dpo"].verdict.decides
     assert section.ranking.algorithms == ("base", "sft", "dpo", "ppo") and section.ranking.seeds == 4
+    assert set(section.tiers) == {"base", "sft", "dpo", "ppo"}
 
 
 def test_no_sentence_calls_a_control_best(controlled):
