@@ -12,8 +12,9 @@ import numpy as np
 
 from .. import formats
 from ..analysis import findings
+from ..analysis.curves import Point
 from ..analysis.frontier import on_prompts
-from ..analysis.section import Point, Section
+from ..analysis.section import Section
 from ..frame import CURRENCIES
 from . import style
 from .chart import Chart, Drawing, better, drawing, interval, pieces, ranged
