@@ -90,7 +90,7 @@ def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
     """A plan shows state, time and memory of every cell, also as JSON, and leaves no trace."""
     code, said, _ = command("plan", matrix)
     assert code == 0
-    assert "2 to do, about 24s of cell time" in said
+    assert "2 to do, about 27s of cell time" in said
     assert "1.0 GiB" in said
     assert "a guess" in said
     rows = json.loads(command("plan", matrix, "--json")[1])
@@ -176,6 +176,16 @@ def test_errors_say_what_and_how_to_mend(words, what, fix, matrix, command):
     assert said == ""
     assert what in problems
     assert fix in problems
+    assert "Traceback" not in problems
+
+
+def test_a_path_that_cannot_be_written_is_no_traceback(matrix, command, tmp_path):
+    """Of what the system refuses the path is told, and where to look."""
+    (tmp_path / "file").write_text("")
+    code, said, problems = command("run", str(matrix), "--runs", str(tmp_path / "file"))
+    assert (code, said) == (2, "")
+    assert f"{tmp_path / 'file'}" in problems
+    assert "permissions" in problems
     assert "Traceback" not in problems
 
 

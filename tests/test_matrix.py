@@ -262,6 +262,9 @@ def test_every_problem_is_told_with_its_line(write):
         (("tasks: [easy]", "tasks: !!python/name:os.system"), "mine.yaml:2: not valid YAML: could not determine"),
         (("seeds: 2", "seeds: 2\nname: ../mine"), "mine.yaml:8: name: is '../mine', but names a folder"),
         (("seeds: 2", "on: 2"), "mine.yaml:7: on: unknown key 'on' of a matrix file."),
+        (("seeds: 2", "seeds: 2\nname: my run"), "mine.yaml:8: name: is 'my run', but names a folder"),
+        (("seeds: 2", "seeds: 2\ntimeout_s: 0"), "mine.yaml:8: timeout_s: input should be greater than 0, got 0"),
+        (("seeds: 2", "seeds: 2\ncheckpoint_s: -1"), "mine.yaml:8: checkpoint_s: input should be greater than or"),
         (("[easy]", "&loop [*loop]"), "mine.yaml:2: not valid YAML: an alias holds itself"),
     ],
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Measuring:
-    """Measures the model of one cell. Each look is a probe: its results are files until ``write`` joins them."""
+    """Measures the model of one cell. Each look is a probe, whose files outlive the attempt: it may resume."""
 
     def __init__(
         self, setup: Setup, algorithm: Algorithm, *, meter: Meter, stages: Stages, store: Store, folder: Path
@@ -93,9 +93,6 @@ class Measuring:
         for name in ("scores", "samples"):
             parts = [pd.read_parquet(self._file(number, name)) for number in range(1, len(self.probes) + 1)]
             self.store.write_frame(self.folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
-        for path in (self.folder / "probes").iterdir():
-            path.unlink()
-        (self.folder / "probes").rmdir()
 
     def _file(self, number: int, name: str) -> Path:
         return self.folder / "probes" / f"{number}.{name}.parquet"

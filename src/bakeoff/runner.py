@@ -25,7 +25,7 @@ from bakeoff import matrix as matrices
 from bakeoff.environment import command_line, environment
 from bakeoff.executors import LocalExecutor
 from bakeoff.matrix import Matrix
-from bakeoff.progress import Display
+from bakeoff.progress import Display, plural
 from bakeoff.spec import CellSpec
 from bakeoff.store import Store
 
@@ -121,8 +121,7 @@ def plan(matrix: Matrix, store: Store) -> list[PlannedCell]:
 
     So a run that is stopped early is a comparison already. Reads the store and writes nothing.
     """
-    work, past = importlib.import_module(WORKER), _past_costs(store)
-    return [_planned(cell, cell_id, store, work, past) for cell_id, cell in _cells(matrix).items()]
+    return _planned(_cells(matrix), store)
 
 
 def stages(cells: Sequence[PlannedCell], store: Store) -> list[PlannedStage]:
@@ -143,29 +142,39 @@ def _cells(matrix: Matrix) -> dict[str, CellSpec]:
     return {matrices.cell_id(cell, fingerprints=fingerprints(cell)): cell for cell in cells}
 
 
-def _planned(cell: CellSpec, cell_id: str, store: Store, work: Any, past: Mapping[tuple[str, ...], Any]) -> PlannedCell:
-    state: State = "to do"
-    why = ""
+def _planned(cells: Mapping[str, CellSpec], store: Store) -> list[PlannedCell]:
+    """State and price of each cell. A stage that is not there yet is paid for by the first cell that will use it."""
+    work, past = importlib.import_module(WORKER), _past_costs(store)
+    planned, paid = [], set()
+    for cell_id, cell in cells.items():
+        state, why = _state(cell, cell_id, store, work)
+        keys = () if state == "incompatible" else tuple(work.planned_stages(cell))
+        found = PlannedCell(cell_id, cell, state, why, 0.0, 0.0, "", stages=keys)
+        if like := past.get(tuple(found.labels[axis] for axis in LABELS[:-1])):
+            seconds, peaks = zip(*like, strict=True)
+            known = (statistics.median(seconds), max(peaks), f"{plural(len(like))} of this run")
+        else:
+            first = [key for key in keys if key.id not in paid and not store.stage(key.id).exists()]
+            guess = work.estimate(cell, first)
+            known = (guess.seconds, guess.bytes, guess.basis)
+        if found.is_due:
+            paid |= {key.id for key in keys}
+        planned.append(dataclasses.replace(found, seconds=known[0], bytes=known[1], basis=known[2]))
+    return planned
+
+
+def _state(cell: CellSpec, cell_id: str, store: Store, work: Any) -> tuple[State, str]:
+    """What is to be done about the cell, and why it failed or cannot run."""
     status = store.status(cell_id)
     if status is not None and status["status"] == "ok":
-        state = "done"
-    elif status is not None and status["status"] == "incompatible":
-        state, why = "incompatible", status["reason"]
-    elif reason := work.incompatible(cell):
-        state, why = "incompatible", reason
-    elif store.partial(cell_id).exists():
-        state = "partial"
-    elif status is not None:
-        state, why = "failed", f"{status['status']}: {status['reason']}"
-    like = past.get((cell.model.label, cell.task.label, cell.budget.name, cell.algorithm.label))
-    if like:
-        seconds, peaks = zip(*like, strict=True)
-        known = (statistics.median(seconds), max(peaks), f"{len(like)} cells of this run")
-    else:
-        guess = work.estimate(cell)
-        known = (guess.seconds, guess.bytes, guess.basis)
-    keys = () if state == "incompatible" else tuple(work.planned_stages(cell))
-    return PlannedCell(cell_id, cell, state, why, *known, stages=keys)
+        return "done", ""
+    if status is not None and status["status"] == "incompatible":
+        return "incompatible", status["reason"]
+    if reason := work.incompatible(cell):
+        return "incompatible", reason
+    if store.partial(cell_id).exists():
+        return "partial", ""
+    return ("to do", "") if status is None else ("failed", f"{status['status']}: {status['reason']}")
 
 
 def _past_costs(store: Store) -> dict[tuple[str, ...], list[tuple[float, float]]]:
@@ -197,7 +206,8 @@ def write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> No
         known = {entry["id"]: entry for entry in earlier.get("cells", []) + earlier.get("retired", [])}
         kept = {entry["id"] for entry in earlier.get("cells", [])} | {cell.id for cell in cells}
         asked = {cell.id: cell.record() for cell in cells}
-        order = [*_cells(dataclasses.replace(matrix, only=()))]
+        # Whether other cells still belong is asked only where there are any: what --only leaves out need not be there.
+        order = [*(_cells(dataclasses.replace(matrix, only=())) if known.keys() - asked.keys() else asked)]
         planned = [asked.get(key) or known[key] for key in order if key in kept]
         retired = [entry for key, entry in known.items() if key not in order]
         plan = {
@@ -259,8 +269,7 @@ def run(
         with _sigterm_is_ctrl_c(), Display(store, executor.workers, console) as display:
             interrupted = not _dispatch(deque(due), executor, store, display)
         # A cell may have turned out to be incompatible. The ids stand: source edited meanwhile is for the next run.
-        work, past = importlib.import_module(WORKER), _past_costs(store)
-        cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
+        cells = _planned({cell.id: cell.cell for cell in cells}, store)
         write_plan(matrix, cells, store)
         if not interrupted:
             _compare(matrix, store)

@@ -6,8 +6,8 @@ import contextlib
 import errno
 import functools
 import json
-import math
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,35 +165,21 @@ class CellRun:
 
     def _train_stage(self, algorithm: Algorithm, context: TrainContext, folder: Path, meter: Meter) -> None:
         """Train one stage of the warm start, counted by the stage's ``meter``."""
-        import torch
-
-        from bakeoff.callbacks import CellCallback
-
         meter.limits = context.meter.limits
         context.meter, context.folder = meter, folder / "checkpoints"
         context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
-        context.callbacks = [
-            CellCallback(context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict)
-        ]
-        torch.manual_seed(context.seed)
-        with _blaming("the warm start"):
-            algorithm.train(context)
-        self.setup.roles.tidy()
+        _resume(context)
+        self._fit(algorithm, context, "the warm start", dict)
+        shutil.rmtree(context.folder, ignore_errors=True)
         if self.setup.roles.has("value"):  # a cell that loads the stage has none
             self.setup.roles.remove("value")
 
     def _train(self, context: TrainContext) -> None:
-        import torch
-
-        from bakeoff.callbacks import STATE, CellCallback, latest_checkpoint
-
-        context.resume_from = latest_checkpoint(context.folder)
-        if context.resume_from is not None:
-            state = json.loads((context.resume_from / STATE).read_text())
-            self.meter.restore(state["meter"])
-            self.measuring.probes = state["probes"]
+        """Train the cell's own algorithm, with probes on the way."""
+        self.measuring.probes = _resume(context).get("probes", [])
+        context.on_step = self._after_step
         log = self.folder / "training.jsonl"
-        _keep_lines(log, self.meter.steps if context.resume_from else 0)
+        self.store.write_bytes(log, _kept_lines(log, self.meter.steps).encode())
         with log.open("a", buffering=1) as stream:
 
             def record(metrics: Mapping[str, float]) -> None:
@@ -201,21 +187,28 @@ class CellRun:
                 print(json.dumps({**where, **metrics}), file=stream)
 
             context.record = record
-            context.on_step = self._after_step
-            context.callbacks = [
-                CellCallback(
-                    context,
-                    after_step=self._after_step,
-                    dtype=self.setup.dtype,
-                    checkpoint_s=self.cell.checkpoint_s,
-                    state=lambda: {"meter": self.meter.state(), "probes": self.measuring.probes},
-                )
-            ]
-            torch.manual_seed(context.seed)
             with self.meter.counting(self.setup.roles):
                 self.progress("train", 0.0, "")
-                with _blaming(self.cell.algorithm.name):
-                    self.algorithm.train(context)
+                self._fit(self.algorithm, context, self.cell.algorithm.name, lambda: {"probes": self.measuring.probes})
+
+    def _fit(self, algorithm: Algorithm, context: TrainContext, name: str, extra: Callable[[], dict[str, Any]]) -> None:
+        """Let the algorithm train; checkpoints hold the meter's state and what ``extra`` gives."""
+        import torch
+
+        from bakeoff.callbacks import CellCallback
+
+        context.callbacks = [
+            CellCallback(
+                context,
+                after_step=context.on_step,
+                dtype=self.setup.dtype,
+                checkpoint_s=self.cell.checkpoint_s,
+                state=lambda: {"meter": context.meter.state(), **extra()},
+            )
+        ]
+        torch.manual_seed(context.seed)
+        with _blaming(name):
+            algorithm.train(context)
         self.setup.roles.tidy()
 
     def _after_step(self) -> None:
@@ -246,8 +239,19 @@ def _blaming(name: str) -> Iterator[None]:
         raise PluginFailure(f"{name} failed") from error
 
 
-def _keep_lines(path: Path, steps: int) -> None:
-    """Drop log lines of steps after the checkpoint, the cut-off last one too: they will be written again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        path.write_text("".join(f"{line}\n" for line in lines if 0 < json.loads(line)["step"] <= steps))
+def _resume(context: TrainContext) -> dict[str, Any]:
+    """Go on from the newest checkpoint in the context's folder, if any; what it holds beside the trainer's state."""
+    from bakeoff.callbacks import STATE, latest_checkpoint
+
+    context.resume_from = latest_checkpoint(context.folder)
+    if context.resume_from is None:
+        return {}
+    state: dict[str, Any] = json.loads((context.resume_from / STATE).read_text())
+    context.meter.restore(state["meter"])
+    return state
+
+
+def _kept_lines(log: Path, steps: int) -> str:
+    """The lines of the log up to a checkpoint. Those after it, cut off or not, will be written again."""
+    lines = [line for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
+    return "".join(f"{line}\n" for line in lines if 0 < json.loads(line)["step"] <= steps)
