@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import bakeoff
-from bakeoff import reporting, runner, setup
+from bakeoff import planning, reporting, runner, setup
 from bakeoff.contracts import BadRow, TaskData
 from bakeoff.doctor import Check
 
@@ -16,7 +16,7 @@ from bakeoff.doctor import Check
 @pytest.fixture
 def matrix(tmp_path, fake_lab, monkeypatch):
     """A matrix of one fake algorithm that ends well and one that fails, run under ``tmp_path/runs``."""
-    monkeypatch.setattr(runner, "WORKER", "fake_lab")
+    monkeypatch.setattr(planning, "WORKER", "fake_lab")
     monkeypatch.setattr(reporting, "read_results", lambda store, **_: f"results of {store.folder.name}")
     monkeypatch.setattr(reporting, "leaderboard", lambda results: f"leaderboard: {results}")
     monkeypatch.setattr(reporting, "refresh_reports", lambda store, results: True)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bakeoff import matrix as matrices
-from bakeoff import runner
+from bakeoff import planning, runner
 from bakeoff.errors import ModelError, StoreError
 from bakeoff.progress import read
 from bakeoff.store import Store
@@ -22,10 +22,10 @@ RUN = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from bakeoff import matrix, runner
+from bakeoff import matrix, planning, runner
 from bakeoff.store import Store
 
-runner.WORKER = "fake_lab"
+planning.WORKER = "fake_lab"
 summary = runner.run(
     matrix.load(Path(sys.argv[1])), Store(Path(sys.argv[2])), workers=1,
     console=Console(force_terminal=False, width=200),
@@ -42,7 +42,7 @@ def store(tmp_path):
 @pytest.fixture
 def write_matrix(tmp_path, fake_lab, monkeypatch):
     """Writes a matrix of fake algorithms, each called by what it does, and returns its path."""
-    monkeypatch.setattr(runner, "WORKER", "fake_lab")
+    monkeypatch.setattr(planning, "WORKER", "fake_lab")
 
     def write(*actions, seeds=1):
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -62,7 +62,7 @@ def run(path, store, only=()):
 
 
 def plan(path, store, only=()):
-    return runner.plan(matrices.load(path, (), only), store)
+    return planning.plan(matrices.load(path, (), only), store)
 
 
 def start(path, store, before=""):

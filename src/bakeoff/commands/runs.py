@@ -14,7 +14,7 @@ from bakeoff.progress import plural
 
 if TYPE_CHECKING:
     from bakeoff.matrix import Matrix
-    from bakeoff.runner import PlannedCell, PlannedStage
+    from bakeoff.planning import PlannedCell, PlannedStage
     from bakeoff.store import Store
 
 app = typer.Typer()
@@ -86,12 +86,12 @@ def plan(
 
     Trains nothing.
     """
-    from bakeoff import runner
+    from bakeoff import planning
 
     matrix, store = _open(source, set_, only, runs, name)
     _say_bad_rows(matrix)
-    cells = runner.plan(matrix, store)
-    stages = runner.stages(cells, store)
+    cells = planning.plan(matrix, store)
+    stages = planning.stages(cells, store)
     if as_json:
         states = {stage.id: _state(stage) for stage in stages}
         print_json([_plan_row(cell, states) for cell in cells])
