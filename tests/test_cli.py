@@ -77,6 +77,16 @@ def test_run_of_what_is_done_says_so(matrix, command):
     assert "Nothing to do" in said
 
 
+def test_run_of_what_cannot_run_says_so(matrix, command):
+    """A cell that is incompatible is not called done."""
+    code, said, problems = command(
+        "run", matrix, "--set", "algorithms.good.do=incompatible", "--only", "algorithm=good"
+    )
+    assert code == 0
+    assert "Nothing to do: every other cell is done." in said
+    assert "1 cell cannot run; `bakeoff status` says why." in problems
+
+
 def test_stopped_run_says_how_to_resume(matrix, command, monkeypatch):
     """After Ctrl-C the command to resume is printed and the exit code is 130."""
     monkeypatch.setattr(runner, "run", lambda *_, **__: runner.Summary({"ok": 1, "not_run": 2}, interrupted=True))

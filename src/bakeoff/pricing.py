@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bakeoff import models, registry
+from bakeoff import modelfiles, registry
 from bakeoff.contracts import Algorithm, Source
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
@@ -191,8 +191,8 @@ def _tokens(cell: CellSpec) -> float:
 def _weights(cell: CellSpec) -> float:
     """The number of weights: from the config, else from the size of the GGUF file at 4.5 bits a weight."""
     try:
-        config = models.read_config(cell.model)
-        source = models.locate(cell.model)
+        config = modelfiles.read_config(cell.model)
+        source = modelfiles.locate(cell.model)
     except ModelError:
         return 0.0
     if config:

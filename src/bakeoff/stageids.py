@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import bakeoff
-from bakeoff import models, registry
+from bakeoff import modelfiles, registry
 from bakeoff.contracts import Source
 from bakeoff.executors import visible_gpus
 from bakeoff.setup import task_and_data
@@ -59,7 +59,7 @@ class StageKeys:
             name: value for name, value in self.task.settings.model_dump().items() if not isinstance(value, Path)
         }
         return {
-            "model": models.fingerprint(cell.model),
+            "model": modelfiles.fingerprint(cell.model),
             "precision": cell.model.precision,
             "device": self.device,
             "task": [cell.task.name, registry.source_hash(type(self.task)), settings],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import models
+from bakeoff import modelfiles
 from bakeoff.contracts import Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
@@ -51,7 +51,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EIO)
 
 def fingerprints(cell: CellSpec) -> dict[str, str]:
     """Hashes of what a cell stands on but does not hold: the model's files and the task's rows."""
-    return {"model": models.fingerprint(cell.model), "data": task_and_data(cell.task)[1].fingerprint}
+    return {"model": modelfiles.fingerprint(cell.model), "data": task_and_data(cell.task)[1].fingerprint}
 
 
 def run_cell(cell: CellSpec, cell_id: str, store: Store, progress: Progress) -> None:

@@ -59,8 +59,10 @@ def run(
         say(f"stopped with {plural(left)} to go. To resume, run the same command again:")
         say(f"  {_typed()}")
         raise typer.Exit(130)
+    if unfit := summary.statuses.get("incompatible", 0):
+        say(f"{plural(unfit)} cannot run; `bakeoff status` says why.")
     if not summary.ran:
-        console.print("Nothing to do: every cell is done.", highlight=False)
+        console.print(f"Nothing to do: every {'other ' if unfit else ''}cell is done.", highlight=False)
     results = reporting.read_results(store)
     console.print(reporting.leaderboard(results))
     _say_failures(store, summary.failed)
