@@ -54,7 +54,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise ModelError(
             f"reading {gguf.name} needs the package 'gguf'.", fix="Run: pip install 'bakeoff[gguf]'"
         ) from None
-    temporary = Path(f"{folder}.partial-{os.getpid()}")
+    temporary = folder.with_name(f"{folder.name}.partial")  # one worker converts at a time: what is there is debris
     shutil.rmtree(temporary, ignore_errors=True)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(
