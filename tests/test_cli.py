@@ -105,8 +105,8 @@ def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
     assert "a guess" in said
     rows = json.loads(command("plan", matrix, "--json")[1])
     assert [(row["algorithm"], row["state"], row["estimated_s"]) for row in rows] == [
-        ("good", "to do", 12.0),
-        ("bad", "to do", 12.0),
+        ("good", "to do", 14.0),
+        ("bad", "to do", 13.0),
     ]
     assert not (tmp_path / "runs").exists()
 
