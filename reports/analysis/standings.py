@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SEED = 0
-"""Of the generators that draw the resamples."""
+"""Of the generator that draws the resamples."""
 RANKING_DRAWS = 500
 WIN_RATE, LENGTH = "win_rate", "length_tokens"
 
@@ -75,11 +75,9 @@ def length_controlled(section: Section) -> dict[str, LengthControlled]:
         lengths, reference = align(section.grid(name, LENGTH), start)
         outcomes, lengths = align(section.grid(name, WIN_RATE), lengths - reference)
         if outcomes.size:
+            difficulty = _difficulty(section, name, outcomes.columns)
             found[name] = preferences.length_controlled(
-                outcomes.to_numpy(),
-                lengths.to_numpy(),
-                rng=np.random.default_rng(SEED),
-                difficulty=_difficulty(section, name, outcomes.columns),
+                outcomes.to_numpy(), lengths.to_numpy(), difficulty=difficulty
             )
     return found
 

@@ -74,8 +74,8 @@ METHODS: dict[str, Method] = {
     "length-controlled": Method(
         "Win rate at equal length",
         "A logistic regression of winning on the difference in length and on how hard a prompt is, read off where both "
-        "answers are equally long. Its interval refits it in every resample of seeds and prompts, so that the error of "
-        "the fit is in it.",
+        "answers are equally long. Its interval is the two-way one of how far each answer moves the rate, through the fit "
+        "too, so that the error of the fit is in it.",
         "logit P(win) = a + b·tanh(Δlength / sd) + c·difficulty,  at Δlength = 0",
         "Dubois et al. (arXiv:2404.04475), eq. 2, without its L1 penalty",
     ),
