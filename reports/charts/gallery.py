@@ -10,7 +10,7 @@ from ..analysis import equality
 from ..analysis.section import Section, sections
 from ..files import write_atomic
 from ..frame import Results
-from . import design, effects, prompts, reward, training
+from . import design, drift, effects, prompts, reward, training
 from . import robustness as looks
 from .chart import Chart
 from .style import COLUMN, PAGE, Canvas
@@ -26,6 +26,7 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
     ),
     "At what price?": (
         training.frontier,
+        drift.profile,
         *(partial(training.learning_curve, axis=axis) for axis in training.AXES),
         *(partial(training.cost, axis=axis) for axis in training.COSTS),
     ),
