@@ -52,6 +52,9 @@ class LengthControlled:
     """Log-odds of winning per standard deviation of the length difference, near equal length."""
     warning: str
     """Why not to trust it, or empty."""
+    answers: Floats
+    """(K, P): the rate plus how far each answer moves it. Its two-way interval is that of ``win_rate``; the difference
+    of two algorithms' is that of their rates."""
 
 
 def bradley_terry(wins: Floats) -> Floats:
@@ -111,14 +114,15 @@ def length_controlled(
     at_equal_length = _sigmoid(level @ fitted)
     rate = float(at_equal_length.mean())
     moved = at_equal_length - rate + _pull(features, outcomes.ravel(), fitted, level)
-    estimate = bounded(two_way(rate + moved.reshape(outcomes.shape)), 0.0, 1.0)
+    answers = rate + moved.reshape(outcomes.shape)
+    estimate = bounded(two_way(answers), 0.0, 1.0)
     raw = float(outcomes.mean())
     warning = ""
     if lengths.min() > 0 or lengths.max() < 0:
         warning = "one side is always longer: equal length is outside the data"
     elif abs(rate - raw) > FAR_APART:
         warning = f"length moves it by {100 * abs(rate - raw):.0f} points"
-    return LengthControlled(Interval(rate, estimate.low, estimate.high), raw, float(fitted[1]), warning)
+    return LengthControlled(Interval(rate, estimate.low, estimate.high), raw, float(fitted[1]), warning, answers)
 
 
 def _pull(features: Floats, outcomes: Floats, fitted: Floats, level: Floats) -> Floats:

@@ -88,7 +88,8 @@ def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
 def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[str]) -> None:
     """Each algorithm's path through (``against``, primary metric); the end larger, with both intervals."""
     section, primary = d.section, d.section.primary.name
-    bars = []
+    bars, bounds = [], d.axes.dataLim
+    shown_x, shown_y = ([*ends] if d.axes.has_data() else [] for ends in (bounds.intervalx, bounds.intervaly))
     for name in names:
         ys, xs, look = section.curve(name, primary), section.curve(name, against), d.looks[name]
         if not ys or len(xs) != len(ys):
@@ -97,6 +98,8 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             pairs = [(x.by_seed.get(seed), y.by_seed.get(seed)) for x, y in zip(xs, ys, strict=True)]
             kept = np.array([pair for pair in pairs if None not in pair], dtype=float)
             d.line(name, kept[:, 0], kept[:, 1], linewidth=0.9 * d.size, alpha=0.28)
+            shown_x += kept[:, 0].tolist()
+            shown_y += kept[:, 1].tolist()
         x, y = xs[-1].estimate, ys[-1].estimate
         d.line(name, [x.low, x.high], [y.mean] * 2, linewidth=1.3 * d.size, alpha=0.75)
         d.line(name, [x.mean] * 2, [y.low, y.high], linewidth=1.3 * d.size, alpha=0.75)
@@ -112,9 +115,15 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             d.rows.append(row | _numbers(against, x_point) | _numbers(primary, y_point))
         d.end(name, x.mean, y.mean)
         bars += [(x.low, y.mean, x.high, y.mean), (x.mean, y.low, x.mean, y.high)]
+        shown_x += [point.estimate.mean for point in xs]
+        shown_y += [point.estimate.mean for point in ys]
     d.axes.set_ylabel(d.label())
-    if against == "kl":
-        d.axes.set_xlim(left=min(0.0, d.axes.get_xlim()[0]) if d.rows else None)
+    if d.rows:
+        if against == "length_tokens":  # a hundredth of a token is no change of length
+            middle = sum(shown_x) / len(shown_x)
+            shown_x += [0.95 * middle - 0.5, 1.05 * middle + 0.5]
+        d.focus("x", shown_x, [bar[end] for bar in bars for end in (0, 2)])
+        d.focus("y", shown_y, [bar[end] for bar in bars for end in (1, 3)])
     style.format_axis(d.axes, "x", style.short, ticks=8)
     style.format_axis(d.axes, "y", style.short)
     d.name_ends(bars)
@@ -211,6 +220,10 @@ def learning_curve(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart 
                 d.rows.append(row | _numbers(primary, point))
             d.end(name, xs[-1], estimates[-1].mean)
             lines += pieces(xs, [e.mean for e in estimates])
+        seen = [value for points in drawn.values() for p in points for value in (p.estimate.mean, *p.by_seed.values())]
+        d.focus(
+            "y", seen, [end for points in drawn.values() for p in points for end in (p.estimate.low, p.estimate.high)]
+        )
         d.axes.set_xlim(left=0)
         d.axes.set_xlabel(f"{UNITS.get(axis, formats.phrase(axis))} spent")
         d.axes.set_ylabel(d.label())
@@ -259,6 +272,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
                 d.dot(row["algorithm"], totals[i], row["gain"], "", size=16, hollow=True, marker="o", color=INK,
                       markeredgewidth=0.9 * d.size)  # fmt: skip
         d.axes.axhline(0, color=GREY, linewidth=1.4 * d.size)
+        d.focus("y", [0.0, *(row["gain"] for row in d.rows)], [row[end] for row in d.rows for end in ("low", "high")])
         d.axes.set_xlim(0, 1.12 * max(totals) or 1.0)
         d.axes.set_xlabel(COSTS[axis])
         d.axes.set_ylabel(f"gain over {section.baseline}{better(section)}")

@@ -173,7 +173,8 @@ COLUMNS = {
     "p_holm": "p", "win_rate": "win-rate", "win_rate_lc": "length-controlled", "kl": "kl", "metric_kl": "kl",
     "metric_win_rate": "win-rate", "p_sign_flip": "sign-flip", "strength": "bradley-terry",
     "ranking.rank": "bradley-terry",
-    "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "hypervolume": "kl-budget", "length_ratio": "mean",
+    "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "length_ratio": "mean",
+    "hypervolume": "kl-budget", "evaluations": "count",
     "rank": "equal", "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
     "truncated": "mean", "cost": "spent", "shown": "count", "tried": "count", "retired": "count",
     "retired_seconds": "spent",
@@ -186,7 +187,8 @@ COLUMNS = {
     "flops": "spent", "steps": "spent", "prompts": "spent",
 }  # fmt: skip
 PREFIXES = {
-    "metric_": "mean", "within_": "kl-budget", "against ": "verdict", "spent_": "spent", "shared_": "shared", "amortised_": "shared",
+    "metric_": "mean", "within_": "kl-budget", "against ": "verdict",
+    "spent_": "spent", "shared_": "shared", "amortised_": "shared",
     "alone_": "shared", "split_": "shared", "users": "count",
     "trainable_": "parameters", "tokens_": "spent", "seed": "count", "flops_": "shared", "seconds_": "shared",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The exact KL of final completions token by token, as sums: the one thing in a run's files that is not one a sample."""
+"""The exact KL of final completions token by token, as sums over the samples of a prompt."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ from bakeoff.reports.optimum import (
     attainable,
     best_of_n,
     best_of_n_kl,
+    best_within,
     efficiency,
     fit_overoptimisation,
+    hypervolume,
     worth_best_of,
 )
 
