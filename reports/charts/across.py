@@ -57,10 +57,6 @@ def profiles(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             caption += "Left: the share of runs that score above a level, mean over tasks; 0 is the start's mean "
             caption += "reward, 1 that of the best of its samples. Right: how "
         caption += (
-                "Left: the share of runs that score above a level, mean over tasks; 0 is the start's mean reward, "
-            )
-            caption += "1 that of the best of its samples. Right: how "
-        caption += (
             f"{'' if scores else 'How '}often a run beats one of the start on the same task. Bands and bars: 95% "
             "intervals, runs drawn anew within each task; too narrow below five seeds."
         )
@@ -92,6 +88,6 @@ def _profiles(d: Drawing, scores: dict[str, list[Floats]]) -> list[dict[str, flo
     d.axes.set_ylim(-0.03, 1.03)
     d.axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     d.axes.set_ylabel("runs above")
-    d.axes.set_xlabel("score: 0 the start, 1 the best of its samples")
+    d.axes.set_xlabel("score: 0 start, 1 best sample")
     format_axis(d.axes, "x", short, ticks=5)
     return rows
