@@ -1,8 +1,7 @@
 """What a chart is: a figure of one section, the numbers on it, its finding in words, and marks to point at.
 
 Charts are drawn from a ``Section``'s estimates alone and state their finding in ``alt``, computed from the same
-rows that ``data`` shows. The families of charts are in ``charts_effects.py``, ``charts_training.py``,
-``charts_prompts.py`` and ``charts_design.py``; ``gallery.py`` lists them.
+rows that ``data`` shows. ``gallery.py`` lists them by question.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Mark(NamedTuple):
     prompt: str = ""
 
 
-OUTLOOK = 1.5
+OUTLOOK = 0.75
 """How far beyond what it is of an interval is drawn, in spans of what is drawn."""
 CUT = " An interval that leaves the picture goes on beyond it; its ends are in the data."
 

@@ -98,7 +98,7 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.set_ylabel("smallest difference seen")
         style.format_axis(d.axes, "x", lambda value: f"{value:.0f}")
         style.format_axis(d.axes, "y", style.short)
-        d.axes.legend(loc="upper right")
+        d.axes.legend(loc="best")
         seen = {int(k): detectable_effect(*expected_error(parts, int(k), prompts)) for k in seeds}
         enough = next((k for k, effect in seen.items() if effect <= gap), None)
         needed = f"{max(enough, ENOUGH_SEEDS)} seeds" if enough else f"more than {seeds[-1]} seeds"

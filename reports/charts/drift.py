@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..analysis.profile import profiles
 from ..analysis.section import Section
 from . import style
-from .chart import Chart, drawing, interval, pieces, ranged
+from .chart import Chart, drawing, interval, ranged
 from .style import PAGE, Canvas
 
 DOTS = 12
@@ -17,7 +17,6 @@ def profile(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     found = {name: made for name, made in profiles(section).items() if len(made.bands) > 1}
     if not found:
         return None
-    lines: list[tuple[float, ...]] = []
     with drawing(section, canvas, 4.2) as d:
         for name, made in found.items():
             xs = [(band.first + band.last) / 2 for band in made.bands]
@@ -32,15 +31,13 @@ def profile(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                     d.dot(name, x, band.kl.mean, f"{tip}reached by {band.reached:.0%} of completions", size=5)
                 d.rows.append({"algorithm": name, "token": where, "kl": band.kl.mean, "kl_low": band.kl.low}
                               | {"kl_high": band.kl.high, "reached": band.reached})  # fmt: skip
-            d.end(name, xs[-1], ys[-1])
-            lines += pieces(xs, ys)
         d.axes.set_ylim(bottom=0)
-        d.axes.set_xlim(left=1)
+        d.axes.set_xlim(1, max(made.bands[-1].last for made in found.values()))
         d.axes.set_xlabel("token of the completion")
         d.axes.set_ylabel("KL at that token, nats")
         style.format_axis(d.axes, "x", style.short, ticks=8)
         style.format_axis(d.axes, "y", style.short)
-        d.name_ends(lines)
+        d.axes.legend(handles=d.handles(), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
         half = {name: made.half for name, made in found.items() if made.half}
         alt = "No algorithm has left the start."
         if half:

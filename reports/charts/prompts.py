@@ -168,12 +168,17 @@ def _at_equal_length(d: Drawing, name: str) -> None:
 
 def ratio_ticks(low: float, high: float) -> np.ndarray:
     """Round ratios between two logarithms to base 2: about six, no two of them alike."""
-    for step in (0.05, 0.1, 0.25, 0.5):
+    powers = np.arange(np.ceil(low), np.floor(high) + 1)
+    spaced = powers[powers % max(1, -(-len(powers) // TICKS)) == 0]
+    halves = np.sort(np.concatenate([powers, np.log2(0.75) + np.arange(np.floor(low), np.ceil(high) + 2)]))
+    halves = halves[(halves >= low) & (halves <= high)]
+    if high - low > 1.5:
+        return np.asarray(2.0 ** (halves if len(halves) <= TICKS else spaced))
+    for step in (0.05, 0.1, 0.25):
         ratios = step * np.arange(np.ceil(2**low / step), np.floor(2**high / step) + 1)
         if len(ratios) <= TICKS:
-            return np.asarray(ratios[ratios > 0])
-    powers = np.arange(np.ceil(low), np.floor(high) + 1)
-    return np.asarray(2.0 ** powers[powers % -(-len(powers) // TICKS) == 0])
+            break
+    return np.asarray(ratios)
 
 
 def _binned(x: np.ndarray, y: np.ndarray) -> np.ndarray:

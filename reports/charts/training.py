@@ -82,6 +82,8 @@ def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         most = max(growth, key=lambda name: abs(growth[name]))
         change = "longer" if growth[most] > 0 else "shorter"
         alt = f"{most} changes length most: its completions are {abs(growth[most]):.1f} tokens {change} at the end."
+        if abs(growth[most]) < 0.05:
+            alt = "No algorithm changes the mean length of its completions by a tenth of a token."
         return d.chart("length", "Reward against length", alt=alt, caption=_trajectory_caption(section))
 
 

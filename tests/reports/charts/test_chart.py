@@ -196,18 +196,19 @@ def test_lengths_have_ticks_that_differ_and_the_rate_at_equal_length(run):
 def test_ratios_are_round_at_any_width():
     """About six ticks from a hair's breadth to a factor of a thousand."""
     assert charts_prompts.ratio_ticks(-0.14, 0.14).tolist() == pytest.approx([0.95, 1, 1.05, 1.1])
-    assert charts_prompts.ratio_ticks(-1, 1).tolist() == pytest.approx([0.5, 0.75, 1, 1.25, 1.5, 1.75, 2])
+    assert charts_prompts.ratio_ticks(-1, 2).tolist() == pytest.approx([0.5, 0.75, 1, 1.5, 2, 3, 4])
+    assert charts_prompts.ratio_ticks(-0.7, 0.7).tolist() == pytest.approx([0.75, 1, 1.25, 1.5])
     assert charts_prompts.ratio_ticks(-5, 5).tolist() == [2.0**power for power in (-4, -2, 0, 2, 4)]
 
 
 def test_an_interval_too_wide_is_cut_and_the_caption_says_so(section):
-    """What an interval is of stays readable; its ends are shown where they are near, else up to 1.5 spans away."""
+    """What an interval is of stays readable; its ends are shown where they are near, else up to three quarters of a span away."""
     with drawing(section) as d:
         d.focus("y", [0.0, 1.0], [-0.2, 1.2])
         assert d.axes.get_ylim() == pytest.approx((-0.27, 1.27))
         assert not d.cut
         d.focus("y", [0.0, 1.0], [-40.0, 1.2, np.nan])
-        assert d.axes.get_ylim() == pytest.approx((-1.5 - 0.05 * 2.7, 1.2 + 0.05 * 2.7))
+        assert d.axes.get_ylim() == pytest.approx((-0.75 - 0.05 * 1.95, 1.2 + 0.05 * 1.95))
         d.rows.append({"x": 1})
         assert "goes on beyond it" in d.chart("cut", "Cut", alt="", caption="Bars.").caption
 
