@@ -202,7 +202,7 @@ def test_ratios_are_round_at_any_width():
 
 
 def test_an_interval_too_wide_is_cut_and_the_caption_says_so(section):
-    """What an interval is of stays readable; its ends are shown where they are near, else up to three quarters of a span away."""
+    """Ends of intervals are shown where they are near, else up to three quarters of a span away."""
     with drawing(section) as d:
         d.focus("y", [0.0, 1.0], [-0.2, 1.2])
         assert d.axes.get_ylim() == pytest.approx((-0.27, 1.27))
