@@ -44,7 +44,15 @@ class Profile:
 
 
 def profiles(section: Section) -> dict[str, Profile]:
-    """By trained algorithm, where the KL of every token is known; empty for runs that did not keep it."""
+    """By trained algorithm, where the KL of every token is known; empty for runs that did not keep it. Read once."""
+    memo, key = section.results.memo, f"profiles {section.title}"
+    if key not in memo:
+        memo[key] = _profiles(section)
+    found: dict[str, Profile] = memo[key]
+    return found
+
+
+def _profiles(section: Section) -> dict[str, Profile]:
     found = {}
     done = section.cells[section.cells["status"] == "ok"].sort_values("seed")
     for name in section.trained:

@@ -6,15 +6,18 @@ the proxy's chart follows arXiv:2210.10760 (Gao et al.), whose axis is the root 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from .. import formats
 from ..analysis import findings
 from ..analysis.frontier import on_prompts
 from ..analysis.section import Point, Section
 from ..frame import CURRENCIES
+from ..statistics import Floats
 from . import style
 from .chart import Chart, Drawing, better, drawing, interval, pieces, ranged
 from .style import GREY, INK, PAGE, Canvas
@@ -156,12 +159,14 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             d.line(name, roots, golds, left)
             d.line(name, roots, optimised_means, left, linestyle=(0, (4, 1.6)), linewidth=1.4 * d.size)
             d.line(name, optimised_means, golds, right, linestyle=d.looks[name].dashes)
+            fitted = _fit(d, left, name, golds[0], np.array(roots))
             for root, g, o, point in zip(roots, golds, optimised_means, ys, strict=True):
                 tip = f"{name}, {point.fraction:.0%} of the budget: gold {formats.fixed(g)}, train {formats.fixed(o)}"
                 d.dot(name, root, g, tip, left)
                 d.dot(name, root, o, tip, left, hollow=True, size=5)
                 d.dot(name, o, g, tip, right)
-                d.rows.append({"algorithm": name, "fraction": point.fraction, "sqrt_kl": root, gold: g, optimised: o})
+                row = {"algorithm": name, "fraction": point.fraction, "sqrt_kl": root, gold: g, optimised: o}
+                d.rows.append(row | ({"fitted": float(fitted(root))} if fitted and root > 0 else {}))
             d.end(name, optimised_means[-1], golds[-1])
         if not d.rows:
             return None
@@ -181,10 +186,31 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         alt = f"{widest} ends with the widest gap: its training reward is {gap} above its gold reward."
         caption = (
             "Left: filled markers are the gold reward, hollow ones on dashed lines the reward that training optimised. "
+            "Thin: gain = d (a − b log d), d = √KL, fitted to the gold reward where it explains most of it; a stroke "
+            "across it is where it turns. "
             "Right: on the dotted line both are equal; a path that bends below it buys proxy without gold. "
             f"Means over seeds and {len(section.curve_prompts)} held-out prompts."
         )
         return d.chart("proxy", "Proxy against gold reward", alt=alt, caption=caption)
+
+
+def _fit(d: Drawing, axes: Axes, name: str, start: float, roots: Floats) -> Callable[[Floats], Floats] | None:
+    """Draw Gao's form through an algorithm's gold reward, as far as it went, and where it turns; None if it is none."""
+    found = d.section.overoptimised.get(name)
+    fit = found.fit if found and d.section.primary.name == "gold_reward" else None
+    if fit is None or not fit.r_squared > 0.5:
+        return None
+
+    def at(root: Floats) -> Floats:
+        return np.asarray(start + root * (fit.a - fit.b * np.log(root)))
+
+    path = np.linspace(0.02, 1.0, 60) * roots.max()
+    d.line(name, path, at(path), axes, linewidth=0.9 * d.size, alpha=0.5)
+    if np.isfinite(fit.d_peak):
+        tip = f"{name}: the fitted gold reward turns at √KL = {fit.d_peak:.2f}"
+        own: dict[str, Any] = {"markeredgecolor": d.looks[name].colour, "markeredgewidth": 1.4 * d.size}
+        d.dot(name, fit.d_peak, float(at(np.array(fit.d_peak))), tip, axes, marker="|", size=14, **own)
+    return at
 
 
 def _same(section: Section, a: str, b: str) -> bool:

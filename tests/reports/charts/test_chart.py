@@ -157,6 +157,19 @@ def test_proxy_is_left_out_where_it_is_the_gold_reward(run):
     assert charts_training.proxy(sections(run.results())[0]) is None
 
 
+def test_the_fit_through_gold_is_that_of_the_table(drawn, section):
+    """d (a - b log d) above the start at each evaluation after it, for the algorithms of which it explains most."""
+    data = drawn["proxy"].data
+    fits = {name: found.fit for name, found in section.overoptimised.items() if found.fit.r_squared > 0.5}
+    assert fits
+    assert set(data.dropna(subset="fitted")["algorithm"]) == set(fits)
+    for name, fit in fits.items():
+        own = data[data["algorithm"] == name]
+        d = own["sqrt_kl"].iloc[1:]
+        gain = own["fitted"].iloc[1:] - own["gold_reward"].iloc[0]
+        assert gain.to_numpy() == pytest.approx((d * (fit.a - fit.b * np.log(d))).to_numpy())
+
+
 def test_length_of_winners_is_binned(run):
     """Where lengths differ, each group has a win rate in [0, 1], and no comparison is lost."""
     random = np.random.default_rng(0)
