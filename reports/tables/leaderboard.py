@@ -18,7 +18,7 @@ from ..analysis.section import Section, sections
 from ..analysis.standings import Ranking
 from ..frame import Results
 from ..verdicts import ENOUGH_SEEDS
-from . import across, checks, judged, ledgers
+from . import across, checks, judged, kl_budget, ledgers
 from .ledgers import runs
 from .table import ARROWS, Cell, Column, Table, spread
 
@@ -44,6 +44,8 @@ def _tables(section: Section) -> list[Table]:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
     if section.metrics:
         made.append(metrics(section))
+    if (bought := kl_budget.table(section)) is not None:
+        made.append(bought)
     return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
 
 
