@@ -70,6 +70,19 @@ def test_a_cell_that_crashed_goes_on_as_if_it_had_not(algorithm, precision, toy_
     assert training(whole) == training(resumed)
 
 
+def test_the_kl_of_tokens_is_kept_at_the_end(toy_cell, run_cell):
+    """A number a token, which sum to the completion's KL; of probes along training the sums alone are kept."""
+    evaluation = EvaluationSpec(prompts=4, probes=1, probe_prompts=2)
+    folder = run_cell(toy_cell("sft", SMALL["sft"], budget={"steps": 4}, evaluation=evaluation))
+    stored = pd.read_parquet(folder / "samples.parquet")
+    probed, final = stored[stored["fraction"] < 1], stored[stored["fraction"] == 1]
+    assert len(probed)
+    assert probed["token_kl"].isna().all()
+    assert [len(tokens) for tokens in final["token_kl"]] == final["n_tokens"].tolist()
+    assert [tokens.sum() for tokens in final["token_kl"]] == pytest.approx(final["kl"].tolist(), rel=1e-5, abs=1e-6)
+    assert final["kl"].max() > 0
+
+
 @pytest.mark.parametrize("algorithm", SMALL)
 def test_the_reference_is_the_warm_start(algorithm, toy_cell, run_cell):
     """Training that cannot move leaves the policy at the warm start: its KL to the reference is exactly 0."""
