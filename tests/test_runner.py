@@ -146,7 +146,7 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
     assert {"environment.json", "matrix.yaml", "plan.json"} <= set(seen)
     entry = store.read_json(store.plan_path)["cells"][0]
     assert entry["title"] == "Fake Policy Optimization"
-    assert {name: entry[name] for name in runner.LABELS} == {
+    assert {name: entry[name] for name in planning.LABELS} == {
         "model": "m", "task": "fake", "budget": "b", "algorithm": "ok", "seed": 0,
     }  # fmt: skip
     assert matrices.load(store.folder / "matrix.yaml").spec == matrices.load(path).spec
