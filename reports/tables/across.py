@@ -35,9 +35,8 @@ def groups(results: Results) -> list[list[Section]]:
 def across(group: list[Section], name: str) -> Table:
     """Probability of improvement over the base, and the interquartile mean of scores that are on one scale.
 
-    Contenders come first, the likeliest to improve at the top; controls stand below them.
-
     That scale is the task's own: 0 is the start's mean reward, 1 that of the best of all samples in its pool.
+    Contenders come first, the likeliest to improve at the top; controls stand below them.
     """
     shared = [label for label in group[0].trained if all(label in section.trained for section in group)]
     controls = frozenset().union(*(section.controls for section in group))
