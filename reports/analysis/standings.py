@@ -37,8 +37,9 @@ class Ranking:
 
 
 def ranking(section: Section) -> Ranking | None:
-    """Of the finished algorithms, on the seeds and prompts that all of them have."""
-    names, metric = section.finished, section.primary.name
+    """Of the contenders and the baseline, on the seeds and prompts that all of them have: controls are not ranked."""
+    apart, metric = section.controls - {section.baseline}, section.primary.name
+    names = [name for name in section.finished if name not in apart]
     cubes = [section.cube(name, metric) for name in names]
     if len(cubes) < 3:
         return None

@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 
 from .. import formats
 from ..analysis import findings
+from ..analysis.curves import Point
 from ..analysis.frontier import on_prompts
-from ..analysis.section import Point, Section
+from ..analysis.section import Section
 from ..frame import CURRENCIES
 from ..statistics import Floats
 from . import style

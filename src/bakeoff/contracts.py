@@ -258,7 +258,7 @@ class TrainContext:
         Seeded, silent, checkpointed in ``folder``, on the right device and precision, without
         gradient checkpointing or an own learning-rate schedule; ``overrides`` win.
         """
-        from bakeoff.budget import trainer_arguments
+        from bakeoff.callbacks import trainer_arguments
 
         return trainer_arguments(self) | overrides
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 KEYS = ["prompt_id", "sample"]
 STORED = [*KEYS, "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
-SCORED = [*KEYS, "metric", "value"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
 
 
