@@ -297,8 +297,10 @@ def cut_off(results: Results) -> Iterator[Flag]:
         names = section.finished if "truncated" in section.metrics else []
         shares = {name: float(section.grid(name, "truncated").to_numpy(float).mean()) for name in names}
         if cut := {name: share for name, share in shares.items() if share > CUT}:
-            told = ", ".join(f"{share:.0%} of {name}'s" for name, share in cut.items())
-            yield Flag("cut_off", f"{told} completions are cut at the length limit.", section.title, tuple(cut))
+            told = ", ".join(f"{share:.0%} of {name}" for name, share in cut.items())
+            told = "every completion" if min(shares.values()) == 1 else f"most completions ({told})"
+            text = f"The length limit cuts {told}: scores, lengths and KL are of beginnings."
+            yield Flag("cut_off", text, section.title, tuple(cut))
 
 
 def stale_scores(results: Results) -> Iterator[Flag]:

@@ -1,5 +1,6 @@
 """The command line says what happened, with the right exit code, and starts fast."""
 
+import errno
 import importlib
 import json
 import subprocess
@@ -197,6 +198,24 @@ def test_a_path_that_cannot_be_written_is_no_traceback(matrix, command, tmp_path
     assert f"{tmp_path / 'file'}" in problems
     assert "permissions" in problems
     assert "Traceback" not in problems
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "No space left"), (ConnectionResetError("by peer"), None)],
+)
+def test_only_the_disks_errors_are_told_without_a_traceback(error, told, matrix, command, monkeypatch):
+    """A full disk has no path and is the user's to mend; a connection that ended may be a bug."""
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runner, "run", fail)
+    if told:
+        assert told in command("run", matrix)[2]
+    else:
+        with pytest.raises(ConnectionResetError):
+            command("run", matrix)
 
 
 def test_debug_shows_the_traceback(command):

@@ -110,7 +110,7 @@ def test_stock_matrix_has_control_arms(name):
     plugins = {cell.algorithm.name: registry.load("algorithm", cell.algorithm.name) for cell in cells}
     controls = {label for label, plugin in plugins.items() if plugin.is_control}
     assert controls == OTHER_ARMS.get(name, ARMS) and set(plugins) - controls
-    assert {cell.budget for cell in cells} == {cells[0].budget} and {cell.task for cell in cells} == {cells[0].task}
+    assert all((cell.budget, cell.task) == (cells[0].budget, cells[0].task) for cell in cells)
 
 
 def test_quickstart_decides_about_contenders():

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +17,7 @@ from rich.console import Console
 from bakeoff import matrix as matrices
 from bakeoff import planning, runner
 from bakeoff.errors import ModelError, StoreError
+from bakeoff.executors import Outcome
 from bakeoff.progress import read
 from bakeoff.store import Store
 
@@ -143,7 +146,7 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
     assert {"environment.json", "matrix.yaml", "plan.json"} <= set(seen)
     entry = store.read_json(store.plan_path)["cells"][0]
     assert entry["title"] == "Fake Policy Optimization"
-    assert {name: entry[name] for name in runner.LABELS} == {
+    assert {name: entry[name] for name in planning.LABELS} == {
         "model": "m", "task": "fake", "budget": "b", "algorithm": "ok", "seed": 0,
     }  # fmt: skip
     assert matrices.load(store.folder / "matrix.yaml").spec == matrices.load(path).spec
@@ -323,6 +326,32 @@ def test_two_runners_share_a_run(write_matrix, store):
         assert process.returncode == 0, said
     for cell in plan(path, store):
         assert len((store.cell(cell.id) / "attempts.txt").read_text().splitlines()) == 1
+
+
+def test_what_failed_for_another_runner_is_not_computed_again(write_matrix, store):
+    """While this runner computes the first cell another one sees the second fail: it is for the next run to retry."""
+    cells = plan(write_matrix("ok", "nap"), store)
+    first, second = (cell.id for cell in cells)
+
+    class Executor:
+        free, submitted = 1, []
+
+        def submit(self, cell, cell_id):
+            self.free = 0
+            self.submitted.append(cell_id)
+
+        def wait(self, timeout_s):
+            self.free = 1
+            for cell_id, status in ((first, "ok"), (second, "plugin_error")):
+                store.open_cell(cell_id)
+                store.finish_cell(cell_id, {"status": status})
+            return [Outcome(first, "ok")]
+
+        def stop(self):
+            assert self.free
+
+    assert runner._dispatch(deque(cells), Executor(), store, SimpleNamespace(tick=lambda: None))
+    assert Executor.submitted == [first]
 
 
 def test_user_script_is_not_run_again_by_its_cells(write_matrix, store, tmp_path):

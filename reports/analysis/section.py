@@ -203,7 +203,7 @@ class Section:
 
     @cached_property
     def pairs(self) -> list[Comparison]:
-        """Every pair on the primary metric: against the baseline first, then trained ones, the better one first."""
+        """Every pair on the primary metric: see ``comparisons.compare`` for their order."""
         return self.comparisons(self.primary.name)
 
     def comparisons(self, metric: str) -> list[Comparison]:

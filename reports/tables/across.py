@@ -12,7 +12,7 @@ from ..analysis.section import Section, sections
 from ..frame import Results
 from ..resampling import stratified_bootstrap
 from ..statistics import Floats
-from .table import Column, Table
+from .table import ROLE, Column, Table
 
 SEED = 0
 DRAWS = 1000
@@ -36,11 +36,15 @@ def across(group: list[Section], name: str) -> Table:
     """Probability of improvement over the base, and the interquartile mean of scores that are on one scale.
 
     That scale is the task's own: 0 is the start's mean reward, 1 that of the best of all samples in its pool.
+    Contenders come first, the likeliest to improve at the top; controls stand below them.
     """
-    algorithms = [label for label in group[0].trained if all(label in section.trained for section in group)]
-    rows = [_row(group, label) for label in algorithms]
+    shared = [label for label in group[0].trained if all(label in section.trained for section in group)]
+    controls = frozenset().union(*(section.controls for section in group))
+    rows = [_row(group, label) | {"role": "control" if label in controls else "contender"} for label in shared]
+    rows.sort(key=lambda row: (row["role"] == "control", -row["improvement"]))
     columns = [
         Column("algorithm", "algorithm"),
+        *([Column("role", "role", help=ROLE)] if controls.intersection(shared) else []),
         Column("improvement", "P(improves on base)", "percent", True, "a run beats one of base on the same task"),
     ]
     if all(section.frontier is not None for section in group):

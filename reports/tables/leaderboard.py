@@ -20,7 +20,7 @@ from ..frame import Results
 from ..verdicts import ENOUGH_SEEDS
 from . import across, checks, judged, kl_budget, ledgers
 from .ledgers import runs
-from .table import ARROWS, Cell, Column, Table, spread
+from .table import ARROWS, ROLE, Cell, Column, Table, spread
 
 __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
 
@@ -65,7 +65,7 @@ def leaderboard(section: Section) -> Table:
     controls = section.controls - {section.baseline}
     columns = [
         Column("algorithm", "algorithm"),
-        *([Column("role", "role", help="a control is held against the others and wins nothing")] if controls else []),
+        *([Column("role", "role", help=ROLE)] if controls else []),
         Column("seeds", "seeds", help="seeds that ended well / planned"),
         Column("primary", formats.phrase(section.primary.name) + arrow, "number", True),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -41,11 +42,11 @@ def main() -> None:
     try:
         app()
     except (BakeoffError, OSError) as error:
-        if "--debug" in sys.argv:
+        told, fix = (error.args[0], error.fix) if isinstance(error, BakeoffError) else _of_the_disk(error)
+        if not told or "--debug" in sys.argv:
             raise
         from rich.console import Console
 
-        told, fix = (error.args[0], error.fix) if isinstance(error, BakeoffError) else _of_the_disk(error)
         console = Console(stderr=True)
         console.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
         if fix:
@@ -56,6 +57,8 @@ def main() -> None:
 
 
 def _of_the_disk(error: OSError) -> tuple[str, str]:
-    """What happened to a file, and how to mend it: a full disk, a folder that is somebody else's."""
-    told = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+    """What happened to a file, and how to mend it; empty for what is no file's, such as a connection's end."""
+    if not error.filename and error.errno not in (errno.ENOSPC, errno.EIO):
+        return "", ""
+    told = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     return told, "Check the path, its permissions and the space left there; --debug shows where it happened."

@@ -90,6 +90,7 @@ def _compare(matrix: Matrix, store: Store) -> None:
 def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store, display: Display) -> bool:
     """Run all cells. False when it was told to stop: then those that were running can be resumed."""
     locks: dict[str, Any] = {}
+    before = {planned.id: store.status(planned.id) for planned in waiting}
     try:
         while waiting or locks:
             for _ in range(len(waiting)):
@@ -98,7 +99,7 @@ def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store
                 planned = waiting.popleft()
                 if lock := _claim(planned.id, store):
                     store.recover_cell(planned.id)
-                    if store.is_done(planned.id):
+                    if store.status(planned.id) != before[planned.id]:  # another runner has computed it, well or not
                         lock.release()
                         continue
                     locks[planned.id] = lock
