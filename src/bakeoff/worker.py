@@ -197,7 +197,8 @@ class CellRun:
     def _train(self, context: TrainContext) -> None:
         import torch
 
-        from bakeoff.callbacks import STATE, CellCallback, latest_checkpoint
+        from bakeoff.callbacks import CellCallback
+        from bakeoff.checkpoint import STATE, LoopCheckpoints, latest_checkpoint
 
         context.resume_from = latest_checkpoint(context.folder)
         if context.resume_from is not None:
@@ -212,15 +213,20 @@ class CellRun:
                 where = {"step": self.meter.steps, "fraction": self.meter.fraction, "seconds": self.meter.seconds}
                 print(json.dumps({**where, **metrics}), file=stream)
 
+            def state() -> dict[str, Any]:
+                return {"meter": self.meter.state(), "probes": self.probes}
+
+            checkpoint_s = self.cell.checkpoint_s
             context.record = record
             context.on_step = self._after_step
+            context.loop_checkpoints = LoopCheckpoints(context.folder, context.roles, checkpoint_s, state)
             context.callbacks = [
                 CellCallback(
                     context,
                     after_step=self._after_step,
                     dtype=self.setup.dtype,
-                    checkpoint_s=self.cell.checkpoint_s,
-                    state=lambda: {"meter": self.meter.state(), "probes": self.probes},
+                    checkpoint_s=checkpoint_s,
+                    state=state,
                 )
             ]
             torch.manual_seed(context.seed)

@@ -197,7 +197,7 @@ def resume(lab: Lab) -> str:
 
 
 def _checkpoints(lab: Lab) -> Any:
-    from bakeoff.callbacks import STATE
+    from bakeoff.checkpoint import STATE
 
     return (lab.folder / "run" / "cells").glob(f"resumed.partial/checkpoints/checkpoint-*/{STATE}")
 
