@@ -118,7 +118,12 @@ def test_other_objects_than_were_kept_are_refused(begin):
 def test_states_come_back_as_they_were():
     """Numbers as keys, tuples, no number at all, an fp32 master beside a bf16 weight; tensors that share memory."""
     shared = torch.arange(4.0)
-    state = {0: (0.9, 0.999), "nested": [{"b": None, "c": True}, 1 / 3, "text"], "nan": math.inf, "views": [shared[:2], shared]}
+    state = {
+        0: (0.9, 0.999),
+        "nested": [{"b": None, "c": True}, 1 / 3, "text"],
+        "nan": math.inf,
+        "views": [shared[:2], shared],
+    }
     tensors = {}
     back = _from_json(_to_json(state, tensors), tensors)
     views = back.pop("views")

@@ -1,8 +1,8 @@
 """Checkpoints: which one a killed cell goes on from, and those of hand-written loops.
 
-A checkpoint is a folder ``checkpoint-<step>``; ``bakeoff.json``, written last, makes it complete. Trainers fill it with what
-transformers keeps. A loop's holds JSON and safetensors and no pickle: the weights that it trains, what its objects' ``state_dict()``
-gives, and torch's random state.
+A checkpoint is a folder ``checkpoint-<step>``; ``bakeoff.json``, written last, makes it complete. Trainers fill it with
+what transformers keeps. A loop's holds JSON and safetensors: the weights that it trains, what the ``state_dict()`` of
+its objects gives, and torch's random state.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class LoopCheckpoints:
                 shutil.rmtree(older)
 
     def restore(self, checkpoint: Path, kept: Sequence[Stateful]) -> None:
-        """Weights, objects and random state as they were saved. Raises ``PluginError`` for other objects than were kept."""
+        """Weights, objects and random state as they were saved. Raises ``PluginError`` where others were kept."""
         from safetensors.torch import load_file
 
         state = _from_json(json.loads((checkpoint / LOOP).read_text()), load_file(checkpoint / TENSORS))

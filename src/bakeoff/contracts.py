@@ -222,10 +222,14 @@ class TrainContext:
     on_step: Callable[[], None] = lambda: None
     loop_checkpoints: LoopCheckpoints | None = None
     """Where ``steps`` keeps its checkpoints; None in a stage of the warm start, which keeps none."""
+    _turn: list[Mapping[str, float]] | None = None
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Write a line of training metrics, stamped with the step and the budget spent."""
-        self.record(metrics)
+        """Write a line of training metrics, stamped with the step and the budget spent; a turn's, at its end."""
+        if self._turn is None:
+            self.record(metrics)
+        else:
+            self._turn.append(metrics)
 
     def steps(self, *kept: Stateful) -> Iterator[int]:
         """Optimizer steps for a hand-written loop: yields 0, 1, ... until the budget is spent.
@@ -238,8 +242,12 @@ class TrainContext:
         if checkpoints and self.resume_from:
             checkpoints.restore(self.resume_from, kept)
         while not self.meter.is_spent:
+            self._turn = lines = []
             yield self.meter.steps
+            self._turn = None
             self.meter.count_step()
+            for metrics in lines:
+                self.record(metrics)
             self.on_step()
             if checkpoints and not self.meter.is_spent:
                 checkpoints.save_when_due(self.meter.steps, kept)
