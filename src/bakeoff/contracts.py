@@ -236,7 +236,8 @@ class TrainContext:
 
         ``kept`` is what changes from step to step beside the trained weights and torch's global generator, which are
         always kept: the optimizer, and whatever else has ``state_dict()`` and ``load_state_dict()``. A checkpoint holds
-        it, and a killed cell goes on there; without any, no checkpoint is written and the cell starts again.
+        it, and a killed cell goes on there; without any, no checkpoint is written and the cell starts again. Call it
+        once: a checkpoint does not know which of two loops it is of.
         """
         checkpoints = self.loop_checkpoints if kept else None
         if checkpoints and self.resume_from:

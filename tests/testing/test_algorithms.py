@@ -1,12 +1,13 @@
 """The promises of an algorithm: an honest one keeps all of them, and for each there is one that does not."""
 
 import random
+from types import MappingProxyType
 
 import pytest
 import torch
 
 from bakeoff import registry
-from bakeoff.contracts import Algorithm, PluginSettings
+from bakeoff.contracts import Algorithm, PluginSettings, Preset
 from bakeoff.seeds import derive_seed
 from bakeoff.testing import ConformanceError, check_algorithm, examine, toy_model
 from bakeoff.testing.lab import STEPS
@@ -312,6 +313,25 @@ class ExplainsNothing(Honest):
         mystery: float = 0.5
 
 
+class WantsWhatNobodyHas(Honest):
+    """Trains on a kind of row that no task can give."""
+
+    consumes = frozenset({"demonstrations", "dreams"})
+
+
+class HasAPresetThatDoesNotFit(Honest):
+    """A paper's settings under a name that the plugin does not know."""
+
+    presets = MappingProxyType({"paper": Preset("Paper", "", {"learning_rte": 1e-3})})
+
+
+class LogsWhatIsNoNumber(Honest):
+    """A diagnostic that is 0/0 at first."""
+
+    def log(self, context, loss):
+        context.log({"loss": loss, "kl": float("nan")})
+
+
 class StaysWhereItIs(Honest):
     """Computes, logs, and never moves."""
 
@@ -347,6 +367,8 @@ def test_an_honest_algorithm_keeps_every_promise():
         (Fails, "trains", "KeyError: 'chosen'"),
         (NeverEnds, "trains", "4 times its budget"),
         (ExplainsNothing, "described", "'mystery' is not explained"),
+        (WantsWhatNobodyHas, "described", "`consumes` names 'dreams'"),
+        (HasAPresetThatDoesNotFit, "described", "preset 'paper' has settings that are not valid"),
         (GoesOn, "budget", "12 updates of the policy on a budget of 6"),
         (ThinksOn, "budget", "computing after its last step"),
         (ThinksElsewhere, "budget", "of which the meter saw"),
@@ -365,6 +387,7 @@ def test_an_honest_algorithm_keeps_every_promise():
         (LogsTwice, "resume", "the log has lines of steps"),
         (ScalesWithAccumulation, "splitting", "micro_batch 3 and 64"),
         (LogsNothing, "metrics", "'loss' is logged at 0 of 6 steps; logged is nothing"),
+        (LogsWhatIsNoNumber, "metrics", "'kl' is nan at step 1"),
         (SwallowsTheLackOfMemory, "memory", "went on after it ran out of memory"),
         (HidesTheLackOfMemory, "memory", "ended as 'plugin_error': ValueError: bad batch"),
         (RemembersTheLackOfMemory, "memory", "the next one ended with other weights"),
