@@ -12,6 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from bakeoff.declaration import RULES
+from bakeoff.matrix import selects
+
 from .analysis.section import Section, sections
 from .formats import phrase
 from .frame import Results
@@ -205,10 +208,17 @@ def hidden_run(results: Results) -> Iterator[Flag]:
                 )
                 text = f"{len(failed)} of {len(rows)} seeds of {name} failed ({why}): its means are of the others."
                 yield Flag("hidden_run", text, section.title, (str(name),))
-            missing = sorted({*cells["seed"], *results.declaration.get("seeds", ())} - {*rows["seed"]})
-            if missing:
+            others = sorted({*cells["seed"], *results.declaration.get("seeds", ())} - {*rows["seed"]})
+            if missing := [seed for seed in others if _was_declared(section, str(name), seed)]:
                 text = f"{name} was not run with seeds that were declared or that others had: {_listed(missing)}."
                 yield Flag("hidden_run", text, section.title, (str(name),))
+
+
+def _was_declared(section: Section, algorithm: str, seed: int) -> bool:
+    """Whether the rules that were declared before the run have this seed of the algorithm."""
+    labels = {"model": section.model, "task": section.task, "budget": section.budget, "algorithm": algorithm}
+    rules = (section.results.declaration.get(key, ()) for key in RULES)
+    return selects(labels | {"seed": str(seed)}, *rules)
 
 
 def _listed(numbers: list[int]) -> str:

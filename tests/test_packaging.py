@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 
@@ -94,6 +95,35 @@ def test_stock_matrix_loads(name):
     loaded = matrix.load(name)
     assert loaded.cells()
     assert loaded.path.read_text().startswith(f"# bakeoff run {name}\n")
+
+
+ARMS = {"base", "best-of-n", "sft-chosen", "random-reward", "length-reward", "null-answer"}
+"""What a contender is held against: each matrix of policies has them all, a matrix of reward models its own."""
+
+
+@pytest.mark.parametrize("name", matrix.stock())
+def test_stock_matrix_has_control_arms(name):
+    """Controls stand in every stock matrix beside what they are to be compared with, on the same budget and rows."""
+    cells = matrix.load(name).cells()
+    plugins = {cell.algorithm.name: registry.load("algorithm", cell.algorithm.name) for cell in cells}
+    trains_policies = any(plugin.role == "policy" for plugin in plugins.values())
+    controls = {name for name, plugin in plugins.items() if plugin.is_control}
+    assert controls == (ARMS if trains_policies else {"random-labels"})
+    assert set(plugins) - controls
+    assert {cell.budget for cell in cells} == {cells[0].budget} and {cell.task for cell in cells} == {cells[0].task}
+
+
+def test_quickstart_decides_about_contenders():
+    """Its contenders have the seeds that a verdict needs; the controls that train have one, and pay GRPO's price."""
+    cells = matrix.load("quickstart").cells()
+    seeds = Counter(cell.algorithm.name for cell in cells)
+    trained = {"random-reward", "length-reward", "sft-chosen"}
+    assert all(seeds[name] == (1 if name in trained else 5) for name in seeds)
+    grpo, *controls = (
+        next(cell.algorithm.settings for cell in cells if cell.algorithm.name == name)
+        for name in ("grpo", "random-reward", "length-reward")
+    )
+    assert controls == [grpo, grpo]
 
 
 def test_constraints_pin_every_dependency():

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from bakeoff import matrix as matrices
-from bakeoff import runner
-from bakeoff.errors import StoreError
+from bakeoff import planning, runner
+from bakeoff.errors import ModelError, StoreError
 from bakeoff.progress import read
 from bakeoff.store import Store
 
@@ -22,10 +22,10 @@ RUN = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from bakeoff import matrix, runner
+from bakeoff import matrix, planning, runner
 from bakeoff.store import Store
 
-runner.WORKER = "fake_lab"
+planning.WORKER = "fake_lab"
 summary = runner.run(
     matrix.load(Path(sys.argv[1])), Store(Path(sys.argv[2])), workers=1,
     console=Console(force_terminal=False, width=200),
@@ -42,7 +42,7 @@ def store(tmp_path):
 @pytest.fixture
 def write_matrix(tmp_path, fake_lab, monkeypatch):
     """Writes a matrix of fake algorithms, each called by what it does, and returns its path."""
-    monkeypatch.setattr(runner, "WORKER", "fake_lab")
+    monkeypatch.setattr(planning, "WORKER", "fake_lab")
 
     def write(*actions, seeds=1):
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -62,7 +62,7 @@ def run(path, store, only=()):
 
 
 def plan(path, store, only=()):
-    return runner.plan(matrices.load(path, (), only), store)
+    return planning.plan(matrices.load(path, (), only), store)
 
 
 def start(path, store, before=""):
@@ -186,8 +186,16 @@ def test_plan_learns_prices_from_the_past(write_matrix, store):
     assert not store.folder.exists()
     run(path, store, only=["algorithm=nap,seed=0"])
     like, unlike = (cell for cell in plan(path, store) if cell.labels["seed"] == 1)
-    assert like.basis == "1 cells of this run"
+    assert like.basis == "1 cell of this run"
     assert 0.3 <= like.seconds < unlike.seconds == 12
+
+
+def test_a_stage_is_paid_for_by_the_first_cell_that_needs_it(write_matrix, store):
+    """Two algorithms share one stage and have one of their own, for both seeds: a guess of 12 s and 1 s a stage."""
+    path = write_matrix("ok", "nap", seeds=2)
+    assert [cell.seconds for cell in plan(path, store)] == [14, 13, 12, 12]
+    store.stage(plan(path, store)[0].stages[0].id).mkdir(parents=True)
+    assert [cell.seconds for cell in plan(path, store)] == [13, 13, 12, 12]
 
 
 def test_only_amends_the_plan(write_matrix, store):
@@ -197,6 +205,22 @@ def test_only_amends_the_plan(write_matrix, store):
         run(path, store, only)
     assert [cell["algorithm"] for cell in store.read_json(store.plan_path)["cells"]] == ["ok", "print"]
     assert {cell.state for cell in read(store).cells} == {"ok"}
+
+
+def test_only_asks_for_nothing_of_the_others(write_matrix, store, monkeypatch):
+    """What a cell that ``--only`` leaves out stands on (a model, say) need not be there."""
+
+    def fingerprints(cell):
+        if cell.algorithm.label == "nap":
+            raise ModelError("its model is not installed")
+        return {"model": "f00d"}
+
+    path = write_matrix("ok", "nap")
+    monkeypatch.setattr("fake_lab.fingerprints", fingerprints)
+    assert run(path, store, ["algorithm=ok"]).ran == 1
+    assert run(path, store, ["algorithm=ok"]).ran == 0
+    with pytest.raises(ModelError):
+        run(path, store)
 
 
 def test_cells_that_left_the_matrix_are_retired(write_matrix, store):

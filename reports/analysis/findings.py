@@ -8,7 +8,8 @@ from typing import Any
 from .. import formats
 from ..statistics import Estimate
 from ..verdicts import ENOUGH_SEEDS
-from .section import Point, Section
+from .curves import Point
+from .section import Section
 
 Rows = list[dict[str, Any]]
 """The data of a chart, a row a mark."""

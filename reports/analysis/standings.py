@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SEED = 0
-"""Of the generators that draw the resamples."""
+"""Of the generator that draws the resamples."""
 RANKING_DRAWS = 500
 WIN_RATE, LENGTH = "win_rate", "length_tokens"
 
@@ -37,8 +37,9 @@ class Ranking:
 
 
 def ranking(section: Section) -> Ranking | None:
-    """Of the finished algorithms, on the seeds and prompts that all of them have."""
-    names, metric = section.finished, section.primary.name
+    """Of the contenders and the baseline, on the seeds and prompts that all of them have: controls are not ranked."""
+    apart, metric = section.controls - {section.baseline}, section.primary.name
+    names = [name for name in section.finished if name not in apart]
     cubes = [section.cube(name, metric) for name in names]
     if len(cubes) < 3:
         return None
@@ -70,18 +71,27 @@ def length_controlled(section: Section) -> dict[str, LengthControlled]:
     if section.baseline is None or warm or not {WIN_RATE, LENGTH} <= set(section.metrics):
         return {}
     found = {}
-    start = section.grid(section.baseline, LENGTH)
     for name in section.trained:
-        lengths, reference = align(section.grid(name, LENGTH), start)
-        outcomes, lengths = align(section.grid(name, WIN_RATE), lengths - reference)
+        outcomes, lengths = _against_start(section, name)
         if outcomes.size:
-            found[name] = preferences.length_controlled(
-                outcomes.to_numpy(),
-                lengths.to_numpy(),
-                rng=np.random.default_rng(SEED),
-                difficulty=_difficulty(section, name, outcomes.columns),
-            )
+            difficulty = _difficulty(section, name, outcomes.columns)
+            found[name] = preferences.length_controlled(outcomes.to_numpy(), lengths.to_numpy(), difficulty=difficulty)
     return found
+
+
+def at_equal_length(section: Section, name: str) -> pd.DataFrame:
+    """``LengthControlled.answers`` of an algorithm as a grid, (seeds, prompts); empty where there is none."""
+    found = section.length_controlled.get(name)
+    if found is None:
+        return pd.DataFrame()
+    outcomes, _ = _against_start(section, name)
+    return pd.DataFrame(found.answers, index=outcomes.index, columns=outcomes.columns)
+
+
+def _against_start(section: Section, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Win rates over the start and lengths less the start's, on the seeds and prompts of all."""
+    lengths, reference = align(section.grid(name, LENGTH), section.grid(str(section.baseline), LENGTH))
+    return align(section.grid(name, WIN_RATE), lengths - reference)
 
 
 def _difficulty(section: Section, name: str, prompts: pd.Index) -> np.ndarray | None:

@@ -1,6 +1,6 @@
-"""One callback that makes any ``transformers.Trainer`` keep a cell's promises.
+"""What makes any ``transformers.Trainer`` keep a cell's promises: its arguments, and one callback.
 
-It counts steps and prompts, schedules the learning rate by the share of the budget spent, stops when the
+The callback counts steps and prompts, schedules the learning rate by the share of the budget spent, stops when the
 budget is spent, probes and checkpoints on the way, and writes the trainer's metrics to the training log.
 """
 
@@ -91,3 +91,35 @@ def _rows_a_step(args: Any) -> int:
         return 0
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return rows // (getattr(args, "num_generations", None) or 1)
+
+
+def trainer_arguments(context: TrainContext) -> dict[str, Any]:
+    """What ``TrainContext.trainer_arguments`` returns; see there.
+
+    ``max_steps`` is the budget's when it limits steps, else out of reach: the callback stops at the budget.
+    No autocast: the base and the adapters are in the cell's precision already.
+    """
+    import torch
+
+    return {
+        "output_dir": str(context.folder),
+        "max_steps": int(context.meter.limits.get("steps", 1_000_000)),
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "bf16": False,
+        "fp16": False,
+        "use_cpu": not torch.cuda.is_available(),
+        # Recomputing activations trades time for memory; at LoRA's batch sizes the memory is there.
+        "gradient_checkpointing": False,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+    }

@@ -37,18 +37,25 @@ def _common(
 
 
 def main() -> None:
-    """Entry point of the command ``bakeoff``. A ``BakeoffError`` is told without a traceback, exit code 2."""
+    """Entry point of the command ``bakeoff``. What a user can mend is told without a traceback, exit code 2."""
     try:
         app()
-    except BakeoffError as error:
+    except (BakeoffError, OSError) as error:
         if "--debug" in sys.argv:
             raise
         from rich.console import Console
 
+        told, fix = (error.args[0], error.fix) if isinstance(error, BakeoffError) else _of_the_disk(error)
         console = Console(stderr=True)
-        console.print(error.args[0], style="red", markup=False, highlight=False, soft_wrap=True)
-        if error.fix:
-            console.print(error.fix, markup=False, highlight=False, soft_wrap=True)
+        console.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+        if fix:
+            console.print(fix, markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _of_the_disk(error: OSError) -> tuple[str, str]:
+    """What happened to a file, and how to mend it: a full disk, a folder that is somebody else's."""
+    told = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+    return told, "Check the path, its permissions and the space left there; --debug shows where it happened."

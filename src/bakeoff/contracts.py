@@ -221,7 +221,7 @@ class TrainContext:
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
     on_step: Callable[[], None] = lambda: None
     loop_checkpoints: LoopCheckpoints | None = None
-    """Where ``steps`` keeps its checkpoints; None in a stage of the warm start, which keeps none."""
+    """Where ``steps`` keeps its checkpoints, if anywhere."""
     _turn: list[Mapping[str, float]] | None = None
 
     def log(self, metrics: Mapping[str, float]) -> None:
@@ -280,7 +280,7 @@ class TrainContext:
         Seeded, silent, checkpointed in ``folder``, on the right device and precision, without
         gradient checkpointing or an own learning-rate schedule; ``overrides`` win.
         """
-        from bakeoff.budget import trainer_arguments
+        from bakeoff.callbacks import trainer_arguments
 
         return trainer_arguments(self) | overrides
 

@@ -44,7 +44,7 @@ def load_stage(folder: Path) -> RewardModel:
 
     Raises ``StoreError`` for a folder that is no such stage, ``ModelError`` when its base is not what it was.
     """
-    from bakeoff import models
+    from bakeoff import modelfiles, models
     from bakeoff.roles import RoleModel
     from bakeoff.spec import LoraSpec, ModelSpec
     from bakeoff.store import read_json
@@ -56,7 +56,7 @@ def load_stage(folder: Path) -> RewardModel:
             fix="Name a folder stages/reward-model-... of a run that trained a reward model.",
         )
     spec, lora = ModelSpec.model_validate(record["model"]), LoraSpec.model_validate(record["lora"])
-    if models.fingerprint(spec) != record["inputs"]["model"]:
+    if modelfiles.fingerprint(spec) != record["inputs"]["model"]:
         raise ModelError(
             f"the base '{spec.label}' of {folder} is not the model that the reward model was trained on.",
             fix="Restore the model's files, or train the reward model again.",

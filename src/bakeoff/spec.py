@@ -229,9 +229,9 @@ class CellSpec(Spec):
     preparation: PreparationSpec = PreparationSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     warm_start: WarmStart = ()
-    timeout_s: float | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
     """Wall-clock limit of the whole cell, set-up and evaluation included; then it is killed."""
-    checkpoint_s: float = 60.0
+    checkpoint_s: float = Field(default=60.0, ge=0)
     """Seconds between checkpoints: what a crash can lose."""
 
 
@@ -268,5 +268,5 @@ class MatrixSpec(Spec):
     preparation: PreparationSpec = PreparationSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     warm_start: WarmStart = ()
-    timeout_s: float | None = None
-    checkpoint_s: float = 60.0
+    timeout_s: float | None = Field(default=None, gt=0)
+    checkpoint_s: float = Field(default=60.0, ge=0)

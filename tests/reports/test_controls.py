@@ -1,6 +1,7 @@
 """Controls stand on the same tables, are marked, and win nothing."""
 
 import json
+import shutil
 
 import pytest
 from bakeoff.reports import terminal
@@ -49,18 +50,36 @@ def test_a_control_that_trains_nothing_has_verdicts_at_any_cost(controlled):
 
 
 def test_the_leaderboard_marks_them(controlled, run):
-    """First by the numbers and still a control, with the bound in a column of its own; without controls no mark."""
+    """Contenders come first, then controls, each group by its numbers; the bound has a column; without controls no mark."""
     (section,) = sections(controlled.results())
     board = tables.leaderboard(section)
-    assert dict(zip(board.frame["algorithm"], board.frame["role"], strict=True)) == {
-        BEST: "control", "dpo": "contender", "ppo": "contender", "sft": "contender", "base": "control",
-    }  # fmt: skip
+    assert section.ranked == [BEST, "dpo", "ppo", "sft", "base"]
+    assert list(zip(board.frame["algorithm"], board.frame["role"], strict=True)) == [
+        ("dpo", "contender"), ("ppo", "contender"), ("sft", "contender"), (BEST, "control"), ("base", "control"),
+    ]  # fmt: skip
     shown = {column.key: [row[index].text for row in board.rows()] for index, column in enumerate(board.columns)}
-    assert shown["role"][0] == "control" and shown["kl_bound"] == ["0.636", "–", "–", "–", "–"]
+    assert shown["role"][3] == "control" and shown["kl_bound"] == ["–", "–", "–", "0.636", "–"]
     assert "| control |" in Markdown().render(controlled.results())
     assert "role" in [str(column.header) for column in terminal._leaderboard(section).columns]
     (plain,) = sections(run.results())
     assert not {"role", "kl_bound"} & {column.key for column in tables.leaderboard(plain).columns}
+
+
+def test_a_control_of_one_seed_costs_the_contenders_none(controlled):
+    """Four of its seeds were never planned: its row says 1 of 1, the caption names it, and the ranking has all seeds of
+    the others (four, since one of ppo's ran out of memory)."""
+    plan = json.loads((controlled.folder / "plan.json").read_text())
+    kept = [cell for cell in plan["cells"] if cell["algorithm"] != BEST or cell["seed"] == 0]
+    controlled.edit(controlled.folder / "plan.json", cells=kept)
+    for seed in controlled.seeds[1:]:
+        shutil.rmtree(controlled.path(BEST, seed))
+    (section,) = sections(controlled.results())
+    board = tables.leaderboard(section)
+    seeds = dict(zip(board.frame["algorithm"], board.frame["seeds"], strict=True))
+    assert seeds[BEST] == "1/1" and seeds["dpo"] == "5/5"
+    assert f"Descriptive only, with fewer than 5 seeds: ppo and {BEST}." in board.caption
+    assert not section.effects[BEST].verdict.decides and section.effects["dpo"].verdict.decides
+    assert section.ranking.algorithms == ("base", "sft", "dpo", "ppo") and section.ranking.seeds == 4
 
 
 def test_no_sentence_calls_a_control_best(controlled):
