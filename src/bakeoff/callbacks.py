@@ -6,7 +6,6 @@ budget is spent, probes and checkpoints on the way, and writes the trainer's met
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -15,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from bakeoff.checkpoint import complete
 from bakeoff.models import cast_adapters
 
 if TYPE_CHECKING:
     import torch
 
     from bakeoff.contracts import TrainContext
-
-STATE = "bakeoff.json"
-"""Written last into a checkpoint: a checkpoint without it was cut off and is not resumed from."""
 
 MISLEADING = frozenset({"epoch", "learning_rate", "num_tokens", "step_time"})
 """Metrics of trainers that are not logged: the meter has better, or (learning rate) they do not know its decay."""
@@ -75,10 +72,7 @@ class CellCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved = time.monotonic()
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        temporary = folder / f"{STATE}.partial"
-        temporary.write_text(json.dumps(self.state()))
-        temporary.rename(folder / STATE)
+        complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.state())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
@@ -97,12 +91,6 @@ def _rows_a_step(args: Any) -> int:
         return 0
     rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return rows // (getattr(args, "num_generations", None) or 1)
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint under ``folder``, or None."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE}")]
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def trainer_arguments(context: TrainContext) -> dict[str, Any]:

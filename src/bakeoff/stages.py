@@ -262,7 +262,11 @@ class Stages:
             steps = spec.reward_model.steps
             seed = derive_seed("reward model")
             model.fit(
-                learned_from, spec.reward_model, steps=range(steps), decay=lambda step: 1 - step / steps, seed=seed
+                learned_from,
+                spec.reward_model,
+                steps=lambda optimizer: range(steps),
+                decay=lambda step: 1 - step / steps,
+                seed=seed,
             )
             model.normalise(learned_from)
             if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:

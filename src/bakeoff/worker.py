@@ -196,14 +196,20 @@ class CellRun:
         import torch
 
         from bakeoff.callbacks import CellCallback
+        from bakeoff.checkpoint import LoopCheckpoints
 
+        def state() -> dict[str, Any]:
+            return {"meter": context.meter.state(), **extra()}
+
+        checkpoint_s = self.cell.checkpoint_s
+        context.loop_checkpoints = LoopCheckpoints(context.folder, context.roles, checkpoint_s, state)
         context.callbacks = [
             CellCallback(
                 context,
                 after_step=context.on_step,
                 dtype=self.setup.dtype,
-                checkpoint_s=self.cell.checkpoint_s,
-                state=lambda: {"meter": context.meter.state(), **extra()},
+                checkpoint_s=checkpoint_s,
+                state=state,
             )
         ]
         torch.manual_seed(context.seed)
@@ -241,7 +247,7 @@ def _blaming(name: str) -> Iterator[None]:
 
 def _resume(context: TrainContext) -> dict[str, Any]:
     """Go on from the newest checkpoint in the context's folder, if any; what it holds beside the trainer's state."""
-    from bakeoff.callbacks import STATE, latest_checkpoint
+    from bakeoff.checkpoint import STATE, latest_checkpoint
 
     context.resume_from = latest_checkpoint(context.folder)
     if context.resume_from is None:
