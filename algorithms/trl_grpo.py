@@ -24,7 +24,7 @@ class TRLGRPOSettings(PluginSettings):
     """Settings of ``trl-grpo``, named as ``grpo``'s."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak; decays linearly over the budget."""
+    """Peak; follows the matrix's schedule."""
     prompts_per_rollout: int = Field(default=8, ge=1)
     """Distinct prompts an optimizer step."""
     group: int = Field(default=8, ge=2)
@@ -43,7 +43,8 @@ class TRLGRPOSettings(PluginSettings):
     ratio_of: Literal["token", "sequence"] = "token"
     """What is clipped, as in ``grpo``."""
     clip: Literal["surrogate", "weight"] = "surrogate"
-    """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound."""
+    """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound; the upper one,
+    here 1 + ``clip_high``, is TRL's ``epsilon_high`` itself."""
 
     @model_validator(mode="after")
     def _trl_has_it(self) -> TRLGRPOSettings:
@@ -89,7 +90,7 @@ class TRLGRPO(Algorithm):
                     top_k=0,
                     beta=settings.beta,
                     epsilon=settings.clip_low,
-                    epsilon_high=settings.clip_high,
+                    epsilon_high=settings.clip_high + (settings.clip == "weight"),
                     scale_rewards=settings.scale_rewards,
                     loss_type=settings.loss_type,
                     importance_sampling_level=settings.ratio_of,

@@ -15,7 +15,7 @@ class TRLRLOOSettings(PluginSettings):
     """Settings of ``trl-rloo``, named as ``rloo``'s."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak; decays linearly over the budget."""
+    """Peak; follows the matrix's schedule."""
     prompts_per_rollout: int = Field(default=8, ge=1)
     """Distinct prompts an optimizer step."""
     group: int = Field(default=4, ge=2)

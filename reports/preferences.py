@@ -4,8 +4,8 @@ Both are logistic regressions, fitted anew in each resample of seeds and prompts
 interval. (AlpacaEval 2 takes the standard error of its fitted predictions, which leaves it out.)
 
 Sources: R. A. Bradley & M. E. Terry, Biometrika 39 (1952); Chiang et al., "Chatbot Arena" (arXiv:2403.04132), ties as
-half a win; Dubois et al., "Length-Controlled AlpacaEval" (arXiv:2404.04475), eq. 2. We keep its length and difficulty
-terms, fit one algorithm at a time, without its L1 penalty and without its data of "gamed" baselines.
+half a win; Dubois et al., "Length-Controlled AlpacaEval" (arXiv:2404.04475), section 3. We keep its length and
+difficulty terms, fit one algorithm at a time, without its regularisation and without its data of "gamed" baselines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .statistics import Floats
 RIDGE = 1e-6
 """Keeps a fit finite where one side wins every time. Far below what data say."""
 FAR_APART = 0.10
-"""A length-controlled win rate further than this from the raw one is a warning, as in AlpacaEval."""
+"""A length-controlled win rate further than this from the raw one is a warning; AlpacaEval's code asks, besides, for a
+change by a quarter."""
 
 
 @dataclass(frozen=True)
