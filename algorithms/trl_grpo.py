@@ -32,7 +32,8 @@ class TRLGRPOSettings(TRLSamplingSettings):
     ratio_of: Literal["token", "sequence"] = "token"
     """What is clipped, as in ``grpo``."""
     clip: Literal["surrogate", "weight"] = "surrogate"
-    """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound."""
+    """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound; the upper one,
+    here 1 + ``clip_high``, is TRL's ``epsilon_high`` itself."""
 
     @model_validator(mode="after")
     def _trl_has_it(self) -> TRLGRPOSettings:
@@ -69,6 +70,7 @@ class TRLGRPO(Algorithm):
             context,
             settings,
             scale_rewards=settings.scale_rewards,
+            epsilon_high=settings.clip_high + (settings.clip == "weight"),
             loss_type=settings.loss_type,
             importance_sampling_level=settings.ratio_of,
             use_bias_correction_kl=False,

@@ -14,7 +14,7 @@ class TRLSamplingSettings(PluginSettings):
     """Settings named as those of our own algorithms."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak; decays linearly over the budget."""
+    """Peak; follows the matrix's schedule."""
     prompts_per_rollout: int = Field(default=8, ge=1)
     """Distinct prompts an optimizer step."""
     group: int = Field(default=8, ge=2)
@@ -43,9 +43,8 @@ def train(trainer: Any, config: Any, context: TrainContext, settings: TRLSamplin
                 top_k=0,
                 beta=settings.beta,
                 epsilon=settings.clip_low,
-                epsilon_high=settings.clip_high,
                 disable_dropout=True,
-                **own,
+                **{"epsilon_high": settings.clip_high} | own,
             )
         ),
         train_dataset=context.prompts.remove_columns(["prompt_ids"]).map(

@@ -77,7 +77,7 @@ METHODS: dict[str, Method] = {
         "answers are equally long. Its interval is the two-way one of how far each answer moves the rate, through the "
         "fit too, so that the error of the fit is in it.",
         "logit P(win) = a + b·tanh(Δlength / sd) + c·difficulty,  at Δlength = 0",
-        "Dubois et al. (arXiv:2404.04475), eq. 2, without its L1 penalty",
+        "Dubois et al. (arXiv:2404.04475), section 3, without its regularisation",
     ),
     "kl": Method(
         "KL from where training started",
