@@ -279,8 +279,8 @@ class RoleModel:
     ) -> Iterator[tuple[Role, Tensor]]:
         """``hidden`` of several roles from one pass, each (B, T, H): a layer's 4-bit weights are unpacked once for all.
 
-        With gradients, one backward pass serves all roles; so not under gradient checkpointing, which would recompute
-        them all as one.
+        With gradients, one backward pass serves all roles; under gradient checkpointing, which would recompute all as
+        one, that raises ``RoleError``.
         """
         adapters = {role: self.adapters.get(role, lora.BASE) for role in wanted}
         distinct = {name: role for role, name in reversed(adapters.items())}
@@ -292,6 +292,12 @@ class RoleModel:
                     hidden = self.hidden(input_ids, attention_mask)
                     yield from ((role, hidden) for role in wanted if adapters[role] == name)
             return
+        if torch.is_grad_enabled() and self.recomputes_activations:
+            raise RoleError(
+                f"cannot train {' and '.join(wanted)} in one pass: gradient checkpointing would recompute it with one "
+                "adapter for all.",
+                fix="Give each role a pass of its own, and its backward() before the next, or turn checkpointing off.",
+            )
         self.mixed = tuple(distinct.values())
         try:
             with self.use("policy"), lora.mixed(self.backbone, tuple(distinct)):
