@@ -264,6 +264,23 @@ def test_a_mixed_pass_is_counted_by_role(four_roles):
     assert apart.roles["value"].tokens_scored == 6 + 7
 
 
+def test_a_mixed_backward_pass_is_counted_by_role(four_roles):
+    """As two passes with gradients: trained tokens, and FLOPs forward and backward."""
+    roles, packed = four_roles(), pack()
+    apart, mixed = Meter({"steps": 1}), Meter({"steps": 1})
+    detach = apart.attach(roles)
+    for role in ("policy", "value"):
+        with roles.use(role):
+            roles.hidden(packed.input_ids, packed.attention_mask).sum().backward()
+    detach()
+    detach = mixed.attach(roles)
+    states = dict(roles.hidden_by_role(("policy", "value"), packed.input_ids, packed.attention_mask))
+    (states["policy"].sum() + states["value"].sum()).backward()
+    detach()
+    assert apart.roles == mixed.roles
+    assert mixed.roles["value"].tokens_trained == 6 + 7
+
+
 def test_a_value_on_the_policys_trunk_has_a_head_only(make_roles):
     """It reads the policy's hidden states; what it trains is one row of weights and a bias."""
     roles = make_roles(noise=0.05)

@@ -17,7 +17,6 @@ from bakeoff.rollout import (
     inverse_cdf,
     logits_of,
     logps_as,
-    merged,
     sample,
     score,
     token_logps,
@@ -157,36 +156,6 @@ def test_the_first_token_has_the_policys_distribution(make_roles):
     expected = torch.cat([expected[frequent], expected[~frequent].sum()[None]])
     degrees = len(expected) - 1
     assert ((observed - expected) ** 2 / expected).sum() < degrees + 4.5 * math.sqrt(2 * degrees)
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2), ("int8", 2e-2), ("nf4", 2e-2)])
-def test_sampling_and_scoring_are_one_distribution(precision, tolerance, make_roles):
-    """Merged weights against base and adapter apart, for an adapter not at zero: mean total variation a token."""
-    roles = make_roles(precision, noise=0.05)
-
-    @torch.no_grad()
-    def distributions():
-        return torch.softmax(logits_of(roles, completion_hidden(roles, pack())), -1)
-
-    apart = distributions()
-    with merged(roles):
-        together = distributions()
-    assert 0.5 * (together - apart).abs().sum(1).mean() < tolerance
-    with roles.use("reference"):
-        base = distributions()
-        with merged(roles):
-            assert 0.5 * (distributions() - base).abs().sum(1).mean() < tolerance
-    assert 0.5 * (base - apart).abs().sum(1).mean() > 5 * tolerance
-
-
-def test_merging_is_undone_even_after_an_error(make_roles):
-    """The layers' own forward is back, bit for bit."""
-    roles = make_roles("nf4", noise=0.05)
-    before = logps_as(roles, "policy", pack())
-    with pytest.raises(ZeroDivisionError), merged(roles):
-        raise ZeroDivisionError
-    assert torch.equal(logps_as(roles, "policy", pack()), before)
-    assert not any("forward" in module.__dict__ for module in roles.backbone.modules() if hasattr(module, "lora_A"))
 
 
 # -------------------------------------------------------------------------------- log-probabilities

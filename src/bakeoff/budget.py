@@ -113,31 +113,31 @@ class Meter:
             mask = kwargs.get("attention_mask")
             tokens = int(mask.sum()) if mask is not None and mask.shape == (rows, length) else positions
             pairs = rows * length * (length + self._cached)
-            if roles.mixed:
-                share = len(roles.mixed)
-                for each in roles.mixed:
-                    self._of(each).tokens_scored += tokens // share
-                    self._of(each).flops += cost.forward(positions // share, pairs // share, adapter=roles.has(each))
-                return
-            role, adapter = running(roles)
-            spent = self._of(role)
-            spent.flops += cost.forward(positions, pairs, adapter=adapter)
-            if kwargs.get("past_key_values") is not None:
-                spent.tokens_generated += rows
-            elif torch.is_grad_enabled() and hidden.requires_grad:
-                recomputed = roles.recomputes_activations and module.training
-                reached, trained = _reach(roles) if role == "policy" and not recomputed else (1.0, 1.0)
+            trains = torch.is_grad_enabled() and hidden.requires_grad
+            recomputed = roles.recomputes_activations and module.training
+            together = [(role, roles.has(role)) for role in roles.mixed] or [running(roles)]
+            tokens, positions, pairs = (count // len(together) for count in (tokens, positions, pairs))
+            for role, adapter in together:
+                spent = self._of(role)
+                spent.flops += cost.forward(positions, pairs, adapter=adapter)
+                if kwargs.get("past_key_values") is not None:
+                    spent.tokens_generated += positions // length
+                elif trains:
+                    reached, trained = _reach(roles) if role == "policy" and not recomputed else (1.0, 1.0)
+                    flops = cost.backward(
+                        positions, pairs, adapter=adapter, recomputed=recomputed, reached=reached, trained=trained
+                    )
+                    hidden.register_hook(self._make_after_backward(spent, tokens, flops))
+                else:
+                    spent.tokens_scored += tokens
 
-                def backward(gradient: Tensor) -> None:
-                    if not self._off:
-                        spent.tokens_trained += tokens
-                        spent.flops += cost.backward(
-                            positions, pairs, adapter=adapter, recomputed=recomputed, reached=reached, trained=trained
-                        )
+        return after
 
-                hidden.register_hook(backward)
-            else:
-                spent.tokens_scored += tokens
+    def _make_after_backward(self, spent: Spent, tokens: int, flops: float) -> Callable[[Tensor], None]:
+        def after(gradient: Tensor) -> None:
+            if not self._off:
+                spent.tokens_trained += tokens
+                spent.flops += flops
 
         return after
 

@@ -22,6 +22,7 @@ from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
 from bakeoff.optim import MasterAdamW
 from bakeoff.rollout import (
     Sequences,
+    at_completion,
     completion_hidden,
     end_ids,
     flat_ids,
@@ -215,18 +216,30 @@ class OnPolicyTrainer(Trainer):
         return total + self._backward_companions(batch) if moves else total
 
     def _backward_sharing_passes(self, rollout: Rollout) -> Tensor:
-        """Both forward passes, then advantages from their values, then both backward passes; see ``_shares_passes``."""
-        hidden, logps = self._forward_policy(rollout.sequences)
+        """Policy and value forward in one pass, then advantages from what they say, then one backward pass.
+
+        Each row has one role's adapter, so that neither loss gives the other role a gradient. See ``_shares_passes``.
+        """
+        sequences, roles = rollout.sequences, self._moving(rollout)
+        with self.roles.use("policy"):
+            hidden = {
+                role: at_completion(states, sequences)
+                for role, states in self.roles.hidden_by_role(roles, sequences.input_ids, sequences.attention_mask)
+            }
+            logps = self._logps(hidden["policy"], sequences)
         rollout.old_logps = logps.detach()
         values = None
         if self.algorithm.has_value:
-            values = self._forward_value(rollout.sequences, hidden)
+            values = self._values(hidden["value"], sequences)
             rollout.values = values.detach()
         self._conclude(rollout)
-        loss = self._backward_policy(rollout, logps)
-        if values is not None:
-            self._backward_value(rollout, values)
-        return loss + self._backward_companions(rollout)
+        loss = self.algorithm.policy_loss(rollout, logps)
+        self._measure(rollout, rollout.old_logps)
+        if values is None:
+            self.accelerator.backward(loss)
+        else:
+            self.accelerator.backward(loss + self._value_loss(rollout, values))
+        return loss.detach() + self._backward_companions(rollout)
 
     def _backward_companions(self, batch: Rollout) -> Tensor:
         total = torch.zeros((), device=self.roles.device)
@@ -245,16 +258,25 @@ class OnPolicyTrainer(Trainer):
         """Hidden states (N, H) before each completion token, and the tokens' log-probabilities (B, C)."""
         with self.roles.use("policy"):
             hidden = completion_hidden(self.roles, sequences)
-            return hidden, scatter(token_logps(self.roles, hidden, flat_ids(sequences)), sequences.completion_mask)
+            return hidden, self._logps(hidden, sequences)
 
     def _forward_value(self, sequences: Sequences, policy_hidden: Tensor | None) -> Tensor:
-        """Value of the state before each completion token, (B, C). On the policy's trunk, it sends it no gradient."""
+        """Value of the state before each completion token, (B, C)."""
         if self.algorithm.value_on_policy:
             with torch.no_grad(), self.roles.use("policy"):
-                hidden = completion_hidden(self.roles, sequences) if policy_hidden is None else policy_hidden.detach()
+                hidden = completion_hidden(self.roles, sequences) if policy_hidden is None else policy_hidden
         else:
             with self.roles.use("value"):
                 hidden = completion_hidden(self.roles, sequences)
+        return self._values(hidden, sequences)
+
+    def _logps(self, hidden: Tensor, sequences: Sequences) -> Tensor:
+        return scatter(token_logps(self.roles, hidden, flat_ids(sequences)), sequences.completion_mask)
+
+    def _values(self, hidden: Tensor, sequences: Sequences) -> Tensor:
+        """Of hidden states (N, H), (B, C). On the policy's trunk, the value sends it no gradient."""
+        if self.algorithm.value_on_policy:
+            hidden = hidden.detach()
         return scatter(self.roles.head_output("value", hidden), sequences.completion_mask)
 
     def _backward_policy(self, batch: Rollout, logps: Tensor) -> Tensor:
@@ -265,10 +287,14 @@ class OnPolicyTrainer(Trainer):
         return loss.detach()
 
     def _backward_value(self, batch: Rollout, values: Tensor) -> None:
-        loss = self.algorithm.value_loss(batch, values)
+        loss = self._value_loss(batch, values)
         with self.roles.use("value"):
             self.accelerator.backward(loss)
+
+    def _value_loss(self, batch: Rollout, values: Tensor) -> Tensor:
+        loss = self.algorithm.value_loss(batch, values)
         self._add("loss_value", loss.item())
+        return loss
 
     def _measure(self, batch: Rollout, logps: Tensor) -> None:
         """Shares of the step's diagnostics: adding them over micro-batches gives token means."""

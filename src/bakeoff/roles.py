@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bakeoff import lora
 from bakeoff.errors import RoleError
 
 if TYPE_CHECKING:
@@ -278,20 +279,28 @@ class RoleModel:
     ) -> Iterator[tuple[Role, Tensor]]:
         """``hidden`` of several roles from one pass, each (B, T, H): a layer's 4-bit weights are unpacked once for all.
 
-        Call it without gradients and in eval mode, where peft mixes adapters in one batch.
+        With gradients, one backward pass serves all roles; under gradient checkpointing, which would recompute all as
+        one, that raises ``RoleError``.
         """
-        adapters = {role: self.adapters.get(role, "__base__") for role in wanted}
+        adapters = {role: self.adapters.get(role, lora.BASE) for role in wanted}
         distinct = {name: role for role, name in reversed(adapters.items())}
         # LLM.int8() looks for outliers over the whole batch, so there a row depends on its neighbours.
-        if len(distinct) == 1 or getattr(self.causal_lm, "is_loaded_in_8bit", False):
+        apart = getattr(self.causal_lm, "is_loaded_in_8bit", False) or not lora.can_mix(self.backbone)
+        if len(distinct) == 1 or apart:
             for name, runs in distinct.items():
                 with self.use(runs):
                     hidden = self.hidden(input_ids, attention_mask)
                     yield from ((role, hidden) for role in wanted if adapters[role] == name)
             return
+        if torch.is_grad_enabled() and self.recomputes_activations:
+            raise RoleError(
+                f"cannot train {' and '.join(wanted)} in one pass: gradient checkpointing would recompute it with one "
+                "adapter for all.",
+                fix="Give each role a pass of its own, and its backward() before the next, or turn checkpointing off.",
+            )
         self.mixed = tuple(distinct.values())
         try:
-            with self.use("policy"), self._mixing([name for name in distinct for _ in range(len(input_ids))]):
+            with self.use("policy"), lora.mixed(self.backbone, tuple(distinct)):
                 many = self.hidden(input_ids.repeat(len(distinct), 1), attention_mask.repeat(len(distinct), 1))
             parts = dict(zip(distinct, many.chunk(len(distinct)), strict=True))
             for role, name in adapters.items():
@@ -299,22 +308,6 @@ class RoleModel:
                 yield role, parts[name]
         finally:
             self.mixed = ()
-
-    @contextmanager
-    def _mixing(self, names: list[str]) -> Iterator[None]:
-        """Each row through the adapter of its name; "__base__" is none."""
-        from peft.tuners.lora import LoraLayer
-
-        def name_rows(layer: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            return args, {**kwargs, "adapter_names": names}
-
-        layers = [layer for layer in self.backbone.modules() if isinstance(layer, LoraLayer)]
-        handles = [layer.register_forward_pre_hook(name_rows, with_kwargs=True) for layer in layers]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def head_output(self, role: Role, hidden: Tensor) -> Tensor:
         """The scalar head of ``role`` in fp32 on hidden states (..., H); returns (...)."""

@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bakeoff.lora import merged
 from bakeoff.roles import Role, RoleModel
 
-CHUNK_BYTES = 96 << 20
-"""Memory for the fp32 logits of one chunk of positions."""
+CHUNK_BYTES = 24 << 20
+"""Memory for the fp32 logits of one chunk of positions: what a CPU's cache holds."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def sample(
     """
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
     ids: list[list[int]] = [[] for _ in prompts]
-    with eval_mode(roles.model), merged(roles):
+    with eval_mode(roles.model), merged(roles.backbone):
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             sampled = _decode(roles, [prompts[row] for row in rows], draws[rows].to(roles.device), eos, pad)
@@ -186,46 +185,6 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-@contextmanager
-def merged(roles: RoleModel) -> Iterator[None]:
-    """On a CPU, fold the active adapter into dequantised weights while sampling.
-
-    A decoding step has few rows, so unpacking 4-bit weights and the two extra products a LoRA layer needs
-    dominate it. Costs one copy of the adapted weights for as long; a GPU keeps its memory and its 4-bit kernels.
-    """
-    from peft.tuners.lora import LoraLayer
-
-    layers = [m for m in roles.backbone.modules() if isinstance(m, LoraLayer) and isinstance(m.base_layer, nn.Linear)]
-    if roles.device.type != "cpu" or any(layer.merged for layer in layers):
-        yield
-        return
-    try:
-        for layer in layers:
-            base: Any = layer.base_layer
-            layer.forward = partial(F.linear, weight=_merged_weight(layer), bias=base.bias)
-        yield
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("forward", None)
-
-
-def _merged_weight(layer: Any) -> Tensor:
-    from peft.utils.integrations import dequantize_bnb_weight, get_bnb_param_type
-
-    base = layer.base_layer
-    weight = base.weight.detach()
-    if get_bnb_param_type(base.weight):
-        # Not peft's dequantize_module_weight: on a CPU it puts a copy in the layer that has lost its int8 scales.
-        weight = dequantize_bnb_weight(base.weight, state=getattr(base, "state", None))
-    dtype = next(iter(layer.lora_A.values())).weight.dtype
-    if layer.disable_adapters:
-        return weight.to(dtype)
-    adapter = layer.active_adapters[0]
-    up, down = layer.lora_B[adapter].weight, layer.lora_A[adapter].weight
-    # One rounding: the product and the sum are fp32.
-    return torch.addmm(weight.float(), up.float(), down.float(), alpha=layer.scaling[adapter]).to(dtype)
 
 
 # ------------------------------------------------------------------------------- log-probabilities
