@@ -105,8 +105,9 @@ def _told(held: _Held) -> str:
 
 def _controls(results: Results) -> frozenset[str]:
     """Labels of all rows that are held against others; the untrained policy is one."""
-    made = (section.controls | ({section.baseline} - {None}) for section in sections(results))
-    return frozenset[str]().union(*made)
+    return frozenset(
+        name for section in sections(results) for name in (*section.controls, section.baseline) if name is not None
+    )
 
 
 def _p_of_loss(change: Estimate, margin: float) -> float:

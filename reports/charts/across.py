@@ -83,8 +83,9 @@ def _profiles(d: Drawing, scores: dict[str, list[Floats]]) -> list[dict[str, flo
         middle = THRESHOLDS // 2
         tip = f"{name}: {shares[middle]:.0%} of runs score above {levels[middle]:.2f}"
         d.dot(name, float(levels[middle]), shares[middle], tip, size=6)
-        rows += [{"algorithm": name, "level": float(level), "above": each.value, "above_low": each.low}
-                 | {"above_high": each.high} for level, each in zip(levels, found, strict=True)]  # fmt: skip
+        for level, each in zip(levels, found, strict=True):
+            interval = {"above": each.value, "above_low": each.low, "above_high": each.high}
+            rows.append({"algorithm": name, "level": float(level), **interval})
     d.axes.set_ylim(-0.03, 1.03)
     d.axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     d.axes.set_ylabel("runs above")

@@ -109,11 +109,11 @@ def _pairs(d: Drawing, rows: list[dict[str, Any]]) -> None:
     d.axes.axvline(0.5, color=GREY, linewidth=1.2 * d.size)
     _percent(d.axes, "x")
     d.axes.set_xlabel("share")
-    key = [
+    handles = [
         Line2D([], [], color=GREY, marker="o", linestyle="none", label="turned by order"),
         Line2D([], [], color=GREY, marker="D", linestyle="none", markerfacecolor="none", label="for the first"),
     ]
-    d.axes.legend(handles=key, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
+    d.axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize="small")
 
 
 def _agreement(d: Drawing, agreed: list[dict[str, Any]]) -> None:

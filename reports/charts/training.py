@@ -167,7 +167,7 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                 d.dot(name, root, o, tip, left, hollow=True, size=5)
                 d.dot(name, o, g, tip, right)
                 row = {"algorithm": name, "fraction": point.fraction, "sqrt_kl": root, gold: g, optimised: o}
-                d.rows.append(row | ({"fitted": float(fitted(root))} if fitted and root > 0 else {}))
+                d.rows.append(row | ({"fitted": float(fitted(np.array(root)))} if fitted and root > 0 else {}))
             d.end(name, optimised_means[-1], golds[-1])
         if not d.rows:
             return None

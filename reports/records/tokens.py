@@ -42,6 +42,6 @@ def token_kl(results: Results, cell: str) -> TokenKL | None:
     shape = (len(prompts), width)
     return TokenKL(
         pd.Index(prompts, dtype=object),
-        np.bincount(place, weights=values, minlength=len(prompts) * width).reshape(shape),
+        np.bincount(place, weights=values, minlength=len(prompts) * width).reshape(shape).astype(float),
         np.bincount(place, minlength=len(prompts) * width).reshape(shape).astype(float),
     )

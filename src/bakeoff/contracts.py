@@ -243,7 +243,8 @@ class TrainContext:
         if checkpoints and self.resume_from:
             checkpoints.restore(self.resume_from, kept)
         while not self.meter.is_spent:
-            self._turn = lines = []
+            lines: list[Mapping[str, float]] = []
+            self._turn = lines
             yield self.meter.steps
             self._turn = None
             self.meter.count_step()
