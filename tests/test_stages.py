@@ -158,6 +158,36 @@ def test_a_reward_model_learns_the_pairs_and_survives_the_disk(toy_cell, stages_
     assert torch.tensor(both).std() == pytest.approx(1.0, abs=0.2)
 
 
+def test_a_reward_model_goes_on_from_its_checkpoint(toy_cell, stages_of, pairs_task, tmp_path):
+    """Killed in its third of four steps, it has two to do, and gives the rewards and the bill of an unbroken one."""
+    preparation = PreparationSpec(reward_model=RewardModelSpec(steps=4))
+    cell = toy_cell("grpo", task=pairs_task, precision="nf4", preparation=preparation, checkpoint_s=0)
+    whole, left = stages_of(cell), []
+    whole.reward_model()
+    (folder,) = (whole.store.folder / "stages").glob("reward-model-*")
+    folder.rename(tmp_path / "whole")
+
+    def kill(phase, fraction, note):
+        if fraction == 0.5:
+            raise KeyboardInterrupt
+
+    broken, resumed = stages_of(cell), stages_of(cell)
+    broken.progress, resumed.progress = kill, lambda phase, fraction, note: left.append(fraction)
+    with pytest.raises(KeyboardInterrupt):
+        broken.reward_model()
+    resumed.reward_model()
+    assert left == [0.0, 0.5, 0.75]
+    rows = [row.row for row in whole.setup.rows.test][:4]
+    texts = ["three", "bad", "here", "good"]
+    assert whole.setup.train_reward(rows, texts) == resumed.setup.train_reward(rows, texts)
+    bills = [stages.shared[-1] for stages in (whole, resumed)]
+    assert bills[0]["steps"] == bills[1]["steps"] == 4
+    assert bills[0]["flops"] == bills[1]["flops"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name for path in (tmp_path / "whole").iterdir()
+    )
+
+
 def test_training_a_reward_model_leaves_the_policy_alone(toy_cell, stages_of, pairs_task):
     """Its adapter and head move; policy and base do not, and it requires no gradient afterwards."""
     stages = stages_of(toy_cell("grpo", task=pairs_task))

@@ -6,8 +6,10 @@ two workers from computing it twice. Each stage has a ledger: a report charges i
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import datasets
     import pandas as pd
 
+    from bakeoff.checkpoint import Stateful
     from bakeoff.rankings import Rankings
     from bakeoff.reward_model import RewardModel
     from bakeoff.rows import Tokenised
@@ -250,6 +253,7 @@ class Stages:
 
         It is made before a warm start and knows nothing of it, so that all seeds share it.
         """
+        from bakeoff.checkpoint import STATE, LoopCheckpoints, latest_checkpoint
         from bakeoff.reward_model import CHECKED
 
         setup, spec = self.setup, self.setup.cell.preparation
@@ -257,24 +261,37 @@ class Stages:
             return
         model = self.new_reward_model()
         learned_from = self._ranked("rankings", "{samples} samples of the start by {by}")
+        key = self.keys.reward_model()
 
         def build(folder: Path, meter: Meter) -> None:
-            steps = spec.reward_model.steps
+            count = spec.reward_model.steps
+            meter.limits = {"steps": count}
+
+            def state() -> dict[str, Any]:
+                return {"meter": meter.state()}
+
+            checkpoints = LoopCheckpoints(folder / "checkpoints", setup.roles, setup.cell.checkpoint_s, state)
+
+            def steps(optimizer: Stateful) -> Iterator[int]:
+                if (found := latest_checkpoint(checkpoints.folder)) is not None:
+                    meter.restore(json.loads((found / STATE).read_text())["meter"])
+                    checkpoints.restore(found, [optimizer])
+                while not meter.is_spent:
+                    self.progress("stages", meter.fraction, key.label)
+                    yield meter.steps
+                    meter.count_step()
+                    checkpoints.save_when_due(meter.steps, [optimizer])
+
             seed = derive_seed("reward model")
-            model.fit(
-                learned_from,
-                spec.reward_model,
-                steps=lambda optimizer: range(steps),
-                decay=lambda step: 1 - step / steps,
-                seed=seed,
-            )
+            model.fit(learned_from, spec.reward_model, steps=steps, decay=lambda step: 1 - step / count, seed=seed)
+            shutil.rmtree(checkpoints.folder, ignore_errors=True)
             model.normalise(learned_from)
             if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:
                 right = model.pairs(held_out)["logit"] > 0
                 model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
 
-        model.restore(self._stage(self.keys.reward_model(), build))
+        model.restore(self._stage(key, build))
         setup.train_reward = model.score
         facts, noise = model.facts, spec.reward_model.label_noise
         told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"
