@@ -179,7 +179,8 @@ class OpenAIJudge(Judge):
         """The endpoint's answer, or None when there is none; why is in ``facts``."""
         import openai
 
-        most = self._most(request)
+        once = self._most(request)
+        most = once * (1 + self.settings.retries)
         if self._stopped or not self._purse.set_aside(most):
             self._stopped = self._stopped or f"the cap of {self.settings.max_usd:g} USD is reached"
             self._failed("not asked")
@@ -188,7 +189,7 @@ class OpenAIJudge(Judge):
         try:
             self._pace.wait()
             reply = self._client.chat.completions.create(**request)
-            cost = self._cost(reply.usage, most)
+            cost = self._cost(reply.usage, once)
             self._in_a_row = 0
             return {
                 "text": reply.choices[0].message.content or "",
@@ -202,7 +203,7 @@ class OpenAIJudge(Judge):
                 self._stopped = f"the endpoint refused the request with status {error.status_code}"
             self._failed(self._told(error))
         except (openai.OpenAIError, LookupError, AttributeError, TypeError, ValueError) as error:
-            # No answer, or one that is none in the protocol. What an endpoint was too slow to send, it may bill.
+            # No answer, or one that is none in the protocol. An endpoint may bill what it was too slow to send, each time.
             cost = most if isinstance(error, openai.APITimeoutError) else cost
             self._failed(self._told(error))
         finally:
@@ -223,7 +224,7 @@ class OpenAIJudge(Judge):
         return scrub(text.replace(key, "***") if key else text)
 
     def _most(self, request: Mapping[str, Any]) -> float:
-        """Dollars that a request costs at most: no token is shorter than a byte."""
+        """Dollars that asking once costs at most: no token is shorter than a byte."""
         sent = sum(len(turn["content"].encode()) + 16 for turn in request["messages"])
         return self._usd(sent, self.settings.max_tokens)
 

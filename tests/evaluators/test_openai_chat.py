@@ -199,6 +199,18 @@ def test_silence_is_no_verdict(endpoint, judge, make_context):
     assert any("Timeout" in why for why in made.facts["failures"])
 
 
+def test_each_silence_may_be_billed(endpoint, judge, make_context):
+    """A request that timed out three times counts three times against the cap."""
+    endpoint.reply = lambda request: time.sleep(1.0) or completion("A")
+    prices = {"usd_per_million_input": 1.0, "usd_per_million_output": 1.0, "max_usd": 1.0}
+    bills = []
+    for retries in (0, 2):
+        made = judge(timeout_s=0.1, retries=retries, **prices)
+        verdicts(made, make_context, [("x", "y")])
+        bills.append(made.facts["usd"])
+    assert bills[1] == pytest.approx(3 * bills[0], rel=0.01)
+
+
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_refusal_of_the_request_stops_at_once(status, endpoint, judge, make_context, caplog):
     """A wrong key or model is not asked with a hundred times, and what the endpoint repeats of the key is not kept."""
