@@ -129,11 +129,14 @@ def seeds(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.margins(x=0.1)
         style.format_axis(d.axes, "x", style.short)
         d.axes.set_xlabel(d.label())
-        spreads = {name: float(np.ptp(section.grid(name, primary).mean(axis=1))) for name in section.trained}
-        if not spreads:
+        if not section.trained:
             return None
-        widest = max(spreads, key=lambda name: spreads[name])
-        alt = f"{widest} varies most from seed to seed: its runs span {formats.fixed(spreads[widest], 3)}."
+        means_of = {name: section.grid(name, primary).mean(axis=1) for name in section.trained}
+        spreads = {name: float(np.ptp(means)) for name, means in means_of.items() if len(means) > 1}
+        alt = "One run of each: what another seed would give is not known."
+        if spreads:
+            widest = max(spreads, key=lambda name: spreads[name])
+            alt = f"{widest} varies most from seed to seed: its runs span {formats.fixed(spreads[widest], 3)}."
         missing = int((section.cells["status"] != "ok").sum())
         lost_note = f" Crosses at the left: {missing} run{'s' * (missing != 1)} without a result." if missing else ""
         caption = (

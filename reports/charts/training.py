@@ -184,7 +184,9 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         ends = {row["algorithm"]: row[optimised] - row[gold] for row in d.rows}
         widest = max(ends, key=lambda name: ends[name])
         gap = formats.fixed(ends[widest])
-        alt = f"{widest} ends with the widest gap: its training reward is {gap} above its gold reward."
+        alt = "Nobody ends with a training reward above its gold reward."
+        if ends[widest] > 0:
+            alt = f"{widest} ends with the widest gap: its training reward is {gap} above its gold reward."
         caption = (
             "Left: filled markers are the gold reward, hollow ones on dashed lines the reward that training optimised. "
             "Thin: gain = d (a − b log d), d = √KL, fitted to the gold reward where it explains most of it; a stroke "

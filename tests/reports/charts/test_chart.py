@@ -274,13 +274,14 @@ def test_the_smallest_run_has_charts(tmp_path, run):
 
 
 def test_one_seed_plans_nothing(run):
-    """With one seed there is no variance between seeds to plan with."""
+    """With one seed there is no variance between seeds to plan with, and none to tell of."""
     for seed in (1, 2):
         for path in run.folder.glob(f"cells/*-{seed}"):
             shutil.rmtree(path)
     (section,) = sections(run.results())
     assert charts_design.power(section) is None
     assert charts_design.variance(section) is None
+    assert charts_effects.seeds(section).alt.startswith("One run of each")
 
 
 def test_power_falls_with_seeds_and_prompts(drawn):
