@@ -172,7 +172,7 @@ class Meter:
             pairs = rows * length * (length + self._cached)
             trains = torch.is_grad_enabled() and hidden.requires_grad
             recomputed = roles.recomputes_activations and module.training
-            together = [(role, roles.has(role)) for role in roles.mixed] or [running(roles)]
+            together: list[tuple[str, bool]] = [(role, roles.has(role)) for role in roles.mixed] or [running(roles)]
             tokens, positions, pairs = (count // len(together) for count in (tokens, positions, pairs))
             for role, adapter in together:
                 spent = self._of(role)
