@@ -48,6 +48,6 @@ class BestOfN(Algorithm):
 
     def kl_bound(self) -> float:
         """log n - (n - 1)/n: Stiennon et al. 2020, appendix G.3, for rewards without ties; in general an upper bound
-        (Beirami et al. 2024, arXiv:2401.01879, Theorem 1)."""
+        (Beirami et al. 2024, arXiv:2401.01879, Theorem 3.1)."""
         n = self.settings.n
         return math.log(n) - (n - 1) / n

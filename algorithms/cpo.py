@@ -1,7 +1,7 @@
 """CPO: DPO's loss with a uniform reference, and a likelihood term (arXiv:2401.08417). SimPO is a preset.
 
-TRL's experimental ``CPOTrainer`` on the cell's tokenised pairs. Differs from the paper: learning rate for LoRA; the
-likelihood is the mean over all chosen tokens of a step, not each completion's sum.
+TRL's experimental ``CPOTrainer`` on the cell's tokenised pairs. Differs from the paper: the likelihood is
+the mean over all chosen tokens of a step, not each completion's sum.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class CPOSettings(ExperimentalSettings):
     gamma: float = Field(default=0.5, ge=0)
     """Margin that ``simpo`` asks for, after beta."""
     alpha: float = 0.0
-    """Shape of AlphaPO's reward, (1 - p^-alpha) / alpha (arXiv:2501.03884); 0 is the log-probability."""
+    """Shape of AlphaPO's reward, (1 - p^-alpha) / alpha (arXiv:2501.03884); 0 is the log-probability. With the losses
+    simpo and ipo only, whose p is the mean probability a token: of a whole completion, p^-alpha overflows."""
 
     @model_validator(mode="after")
     def _loss_takes_what_is_set(self) -> CPOSettings:
@@ -39,6 +40,8 @@ class CPOSettings(ExperimentalSettings):
         # Not by what was given: settings come back complete, from a cell's record.
         if self.gamma != type(self).model_fields["gamma"].default and self.loss != "simpo":
             raise ValueError(f"gamma has no effect on {self.loss}: it is simpo's")
+        if self.alpha and self.loss not in ("simpo", "ipo"):
+            raise ValueError(f"alpha needs means over tokens, and {self.loss} has sums: it is for simpo and ipo")
         return self
 
 
@@ -57,12 +60,13 @@ class CPO(ExperimentalAlgorithm):
                 "Simple Preference Optimization",
                 "Meng et al. 2024, arXiv:2405.14734",
                 {"loss": "simpo", "beta": 2.5, "gamma": 1.375, "likelihood": 0.0},
-                "The paper tunes beta and gamma by model; these are in the middle.",
+                "The paper tunes beta and gamma by model; these are the authors' for Llama-3-8B-Instruct.",
             ),
             "alpha_po": Preset(
                 "AlphaPO",
                 "Gupta et al. 2025, arXiv:2501.03884",
                 {"loss": "simpo", "beta": 2.5, "gamma": 0.1, "likelihood": 0.0, "alpha": 0.25},
+                "The paper tunes all three by model; these are Mistral-7B-Instruct's, as TRL's paper index has them.",
             ),
         }
     )

@@ -25,6 +25,8 @@ NOISE_AWARE = frozenset({"cdpo", "robust", "exo_pair", "aot", "aot_unpaired"})
 """Losses that ``label_noise`` is a part of."""
 SORTED = frozenset({"aot", "aot_unpaired"})
 """Losses that compare order statistics of a batch, so that no weight belongs to a pair."""
+UNWEIGHTED = frozenset({"hinge", "sft"})
+"""Losses whose backward pass TRL's weighting breaks: it multiplies in place what autograd still needs."""
 DIVERGENT = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "cdpo", "discopop", "sft"})
 """Losses that TRL has for other divergences than the reverse KL: functions of the pair's margin."""
 
@@ -48,7 +50,8 @@ class DPOSettings(PluginSettings):
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence"] = "reverse_kl"
     """What keeps the policy near the reference (f-DPO, arXiv:2309.16240)."""
     weighting: bool = False
-    """Whether a pair counts as much as the policy would write it (WPO, arXiv:2406.11827, Eq. 2)."""
+    """Whether a pair counts as much as the policy would write it (WPO, arXiv:2406.11827, Eq. 2); not with the losses
+    hinge and sft, which TRL 1.16 cannot weigh."""
     tail_weight: float = Field(default=1.0, ge=0, le=1)
     """Weight of a completion's tokens beyond the length of the pair's shorter one (LD-DPO, arXiv:2409.06411)."""
     discopop_tau: float = Field(default=0.05, gt=0)
@@ -73,6 +76,8 @@ class DPOSettings(PluginSettings):
             raise ValueError(f"discopop_tau has no effect on {', '.join(sorted(names))}")
         if self.weighting and names & SORTED:
             raise ValueError(f"weighting is of pairs, and {', '.join(sorted(names & SORTED))} sorts a batch's")
+        if self.weighting and names & UNWEIGHTED:
+            raise ValueError(f"TRL cannot weigh {', '.join(sorted(names & UNWEIGHTED))}: its backward pass fails")
         if self.divergence != "reverse_kl" and names - DIVERGENT:
             raise ValueError(f"{', '.join(sorted(names - DIVERGENT))} exists for the reverse KL only")
         return self
@@ -108,7 +113,8 @@ class DPO(Algorithm):
                 "Identity Preference Optimization",
                 "Azar et al. 2023, arXiv:2310.12036",
                 {"loss": "ipo"},
-                "Log-ratios are divided by the completion's length, as the authors told TRL; the paper has sums.",
+                "Log-ratios are divided by the completion's length, which the authors confirmed to TRL; the formula in "
+                "the paper has sums.",
             ),
             "hinge": Preset(
                 "Sequence Likelihood Calibration's hinge",
@@ -209,13 +215,13 @@ class DPO(Algorithm):
             "wpo": Preset(
                 "Weighted Preference Optimization",
                 "Zhou et al. 2024, arXiv:2406.11827",
-                {"weighting": True},
+                {"weighting": True, "beta": 0.01},
             ),
             "ld": Preset(
                 "Length-Desensitised DPO",
                 "Liu et al. 2024, arXiv:2409.06411",
                 {"tail_weight": 0.5},
-                "The paper tunes the weight by model; 0.5 is in the middle.",
+                "The paper tunes the weight by model; 0.5 is the middle of its range.",
             ),
         }
     )

@@ -56,7 +56,8 @@ class GRPO(OnPolicyAlgorithm):
                 "Group Relative Policy Optimization as published",
                 "Shao et al. 2024, arXiv:2402.03300",
                 {"average": "sequences", "beta": 0.04, "group": 64, "prompts_per_rollout": 16},
-                "LoRA's learning rate; 16 prompts of 64 completions a rollout are the paper's batch of 1024.",
+                "LoRA's learning rate; 16 prompts of 64 completions a rollout stand for the paper's batch of 1024. The "
+                "paper does not print its clip, which is 0.2 here.",
             ),
             "dr_grpo": Preset(
                 "GRPO Done Right",
@@ -68,7 +69,8 @@ class GRPO(OnPolicyAlgorithm):
                 "Yu et al. 2025, arXiv:2503.14476",
                 {"clip_high": 0.28, "beta": 0.0, "train_truncated": False, "overlong": 0.2},
                 "No dynamic sampling: groups of equal rewards are not drawn again, they have no gradient. Tokens of "
-                "completions that were cut off count in the mean, with a loss of 0.",
+                "completions that were cut off count in the mean, with a loss of 0. The paper has groups of 16, and 16 "
+                "updates a rollout.",
             ),
             "gspo": Preset(
                 "Group Sequence Policy Optimization",
@@ -80,12 +82,14 @@ class GRPO(OnPolicyAlgorithm):
                 "Clipped Importance Sampling Policy Optimization",
                 "MiniMax 2025, arXiv:2506.13585",
                 {"clip": "weight", "clip_low": 1.0, "clip_high": 4.0, "beta": 0.0},
-                "The paper tunes the upper bound and does not print it; 1 + 4 is what TRL's documentation uses.",
+                "The paper tunes the upper bound and does not print it; 1 + 4 is ScaleRL's (arXiv:2510.13786), as "
+                "TRL's documentation has it. Without dynamic sampling and length penalty, which it takes from DAPO.",
             ),
             "lite_ppo": Preset(
                 "Lite PPO: group mean, batch standard deviation",
                 "Liu et al. 2025, arXiv:2508.08221",
                 {"scale_rewards": "batch", "beta": 0.0},
+                "Sampled from the whole vocabulary, where the paper has the 100 likeliest tokens and top-p 0.99.",
             ),
         }
     )

@@ -30,21 +30,22 @@ class KTOSettings(PluginSettings):
     """Settings of ``kto``."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak; follows the matrix's schedule. Full fine-tuning uses 5e-7 (paper); LoRA ten to a hundred times that."""
+    """Peak; follows the matrix's schedule. The paper's default at 8B is 5e-6, with LoRA too (§4.2); here it is
+    ``dpo``'s rate."""
     batch: int = Field(default=16, ge=2)
-    """Completions an optimizer step, of both kinds. The KL is estimated on as many; 8 or more (paper, §4.3)."""
+    """Completions an optimizer step, of both kinds. The KL is estimated on as many. 8 to 128 (paper, §4.2)."""
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the pull to the reference; smaller moves further. 0.01 to 0.5 (paper: 0.1)."""
+    """Strength of the pull to the reference; smaller moves further. 0.01 to 0.5 (paper, §4.2: 0.1)."""
     loss: Literal["kto", "apo_zero_unpaired"] = "kto"
     """The paper's, or one without the KL (arXiv:2408.06266)."""
     desirable_weight: float = Field(default=1.0, ge=0)
     """Weight of chosen completions."""
     undesirable_weight: float = Field(default=1.0, ge=0)
-    """Weight of rejected ones. Pairs have as many of each, so that both stay at 1 (paper, Eq. 8)."""
+    """Weight of rejected ones. Pairs have as many of each, so that both stay at 1 (paper, §4.2)."""
 
 
 class KTO(Algorithm):
-    """Kahneman-Tversky Optimization, Eq. 7, on pairs taken apart."""
+    """Kahneman-Tversky Optimization, the loss of §4.1, on pairs taken apart."""
 
     title = "Kahneman-Tversky Optimization"
     paper = "Ethayarajh et al. 2024, arXiv:2402.01306"

@@ -28,7 +28,7 @@ class PPOSettings(OnPolicySettings):
     group: int = Field(default=1, ge=1)
     """Completions a prompt; PPO needs no group."""
     epochs: int = Field(default=4, ge=1)
-    """Passes over a rollout (InstructGPT and TRL: 4; one is steadier on small rollouts)."""
+    """Passes over a rollout (Ziegler et al. 2019 and TRL: 4; InstructGPT: 1, which is steadier on small rollouts)."""
     gamma: float = Field(default=1.0, gt=0, le=1)
     """Discount; 1 in RLHF, since completions are short."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)

@@ -1,7 +1,8 @@
 """REINFORCE++: PPO without its value function; advantages are normalised over the whole rollout (arXiv:2501.03262).
 
 On the shared on-policy trainer. The advantage of a token is what its completion still earns from there on, the KL
-(k1) of each token included, whitened over all tokens of the rollout; the ratio is clipped as in PPO.
+(k1) of each token included (Eq. 4), whitened over all tokens of the rollout (Eq. 5); the ratio is clipped as in PPO.
+Differs from the paper: the loss is the mean over all tokens of a step, not over each completion first (Eq. 1).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class ReinforcePPSettings(OnPolicySettings):
     group: int = Field(default=1, ge=1)
     """Completions a prompt; needed only by ``group_baseline``."""
     beta: float = Field(default=0.01, ge=0)
-    """Weight of the KL in the reward of each token, in reward units a nat."""
+    """Weight of the KL in the reward of each token, in reward units a nat. 0.01, or 0.001 for mathematics (first
+    version of the paper; later ones print none)."""
     group_baseline: bool = False
     """Subtract the mean reward of the prompt's completions first (REINFORCE++-baseline)."""
 
@@ -47,8 +49,8 @@ class ReinforcePP(OnPolicyAlgorithm):
                 "REINFORCE++ with the group's mean as baseline",
                 "Hu et al. 2025, arXiv:2501.03262",
                 {"group": 8, "prompts_per_rollout": 4, "group_baseline": True},
-                "The KL is paid in the reward (k1); the paper's baseline variant puts k2 into the loss, whose expected "
-                "gradient is the same.",
+                "The KL is paid in the reward (k1) and whitened with it; the paper's baseline variant has k2 in the "
+                "loss (Eq. 8), with a weight that it does not print.",
             ),
         }
     )

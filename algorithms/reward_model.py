@@ -5,11 +5,17 @@ other algorithms optimise (``preparation.reward_model``); here the budget says w
 ``reward-model:hinge``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from bakeoff.contracts import Algorithm, PluginSettings, Preset, TrainContext
 from bakeoff.spec import RewardModelSettings
+
+if TYPE_CHECKING:
+    from bakeoff.checkpoint import Stateful
 
 _LOSSES = {
     "bradley-terry": ("Bradley-Terry", "Ouyang et al. 2022, arXiv:2203.02155, Eq. 1"),
@@ -51,15 +57,15 @@ class RewardModelRow(Algorithm):
     def train(self, context: TrainContext) -> None:
         """Train until the budget is spent."""
 
-        def steps() -> Iterator[int]:
-            for step in context.steps():
+        def steps(optimizer: Stateful) -> Iterator[int]:
+            for step in context.steps(optimizer):
                 yield step
                 context.meter.count_prompts(self.settings.batch)
 
         context.reward_model.fit(
             context.rankings,
             self.settings,
-            steps=steps(),
+            steps=steps,
             decay=lambda step: context.learning_rate_scale(),
             seed=context.seed,
             log=context.log,

@@ -1,7 +1,7 @@
 """RLOO: REINFORCE whose baseline is the mean reward of the prompt's other completions (arXiv:2402.14740).
 
-On the shared on-policy trainer. A completion is one action: the KL is paid in its reward, and the ratio that is
-clipped when a rollout is used more than once is that of the whole completion, as in TRL's RLOOTrainer.
+On the shared on-policy trainer. A completion is one action: the KL is paid in its reward. Differs from the paper: where
+a rollout is used more than once, the ratio of whole completions is clipped, as in TRL's RLOOTrainer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class RLOOSettings(OnPolicySettings):
     group: int = Field(default=4, ge=2)
     """Completions a prompt (paper: 2 and 4)."""
     beta: float = Field(default=0.05, ge=0)
-    """Weight of the KL in the reward, in reward units a nat (paper: 0.03 to 0.1)."""
+    """Weight of the KL in the reward, in reward units a nat. 0.05 (TRL's default), or the paper's 0.03 (App. C, as
+    TRL's paper index has it)."""
     whiten: bool = False
     """Whether advantages are brought to mean 0 and variance 1 over the rollout."""
 

@@ -23,7 +23,7 @@ class ExperimentalSettings(PluginSettings):
     """What each of them can set."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak; follows the matrix's schedule. LoRA: ten to a hundred times full fine-tuning's 5e-7 to 8e-6."""
+    """Peak; follows the matrix's schedule. LoRA: ten to a hundred times full fine-tuning's 3e-7 to 8e-6."""
     batch: int = Field(default=8, ge=1)
     """Pairs an optimizer step."""
 

@@ -8,33 +8,22 @@ arXiv:2512.02556), which changes the gradient. Those of ``grpo``'s presets that 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from bakeoff.contracts import Algorithm, PluginSettings, TrainContext
+from bakeoff.contracts import Algorithm, TrainContext
 
 from .grpo import GRPO
+from .trl_sampling import TRLSamplingSettings, train
 
 LOSS_TYPES = {"tokens": "dapo", "sequences": "grpo", "length_limit": "dr_grpo"}
 """TRL's names of ``average``."""
 
 
-class TRLGRPOSettings(PluginSettings):
-    """Settings of ``trl-grpo``, named as ``grpo``'s."""
+class TRLGRPOSettings(TRLSamplingSettings):
+    """Settings of ``trl-grpo``, named as ``grpo``'s. The KL is the k3 penalty in the loss."""
 
-    learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak; decays linearly over the budget."""
-    prompts_per_rollout: int = Field(default=8, ge=1)
-    """Distinct prompts an optimizer step."""
-    group: int = Field(default=8, ge=2)
-    """Completions a prompt."""
-    beta: float = Field(default=0.04, ge=0)
-    """Weight of the k3 penalty in the loss."""
-    clip_low: float = Field(default=0.2, gt=0)
-    """Lower clip of the ratio."""
-    clip_high: float = Field(default=0.2, gt=0)
-    """Upper clip of the ratio."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """The standard deviation that advantages are divided by. Dr. GRPO is "none" here, too: TRL's loss of that name
     does not see to it."""
@@ -43,7 +32,8 @@ class TRLGRPOSettings(PluginSettings):
     ratio_of: Literal["token", "sequence"] = "token"
     """What is clipped, as in ``grpo``."""
     clip: Literal["surrogate", "weight"] = "surrogate"
-    """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound."""
+    """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound; the upper one,
+    here 1 + ``clip_high``, is TRL's ``epsilon_high`` itself."""
 
     @model_validator(mode="after")
     def _trl_has_it(self) -> TRLGRPOSettings:
@@ -74,37 +64,14 @@ class TRLGRPO(Algorithm):
         from trl import GRPOConfig, GRPOTrainer
 
         settings = self.settings
-        bos = context.tokenizer.bos_token or ""
-        trainer = GRPOTrainer(
-            model=context.policy,
-            reward_funcs=[context.reward],  # type: ignore[list-item]  # TRL's alias is invariant in its float | None
-            args=GRPOConfig(
-                **context.trainer_arguments(
-                    learning_rate=settings.learning_rate,
-                    per_device_train_batch_size=settings.prompts_per_rollout * settings.group,
-                    num_generations=settings.group,
-                    max_completion_length=context.max_new_tokens,
-                    temperature=1.0,
-                    top_p=1.0,
-                    top_k=0,
-                    beta=settings.beta,
-                    epsilon=settings.clip_low,
-                    epsilon_high=settings.clip_high,
-                    scale_rewards=settings.scale_rewards,
-                    loss_type=settings.loss_type,
-                    importance_sampling_level=settings.ratio_of,
-                    use_bias_correction_kl=False,
-                    disable_dropout=True,
-                )
-            ),
-            train_dataset=context.prompts.remove_columns(["prompt_ids"]).map(without_bos, fn_kwargs={"bos": bos}),
-            processing_class=context.tokenizer,
-            callbacks=context.callbacks,
-            optimizers=(context.optimizer(settings.learning_rate), None),
+        train(
+            GRPOTrainer,
+            GRPOConfig,
+            context,
+            settings,
+            scale_rewards=settings.scale_rewards,
+            epsilon_high=settings.clip_high + (settings.clip == "weight"),
+            loss_type=settings.loss_type,
+            importance_sampling_level=settings.ratio_of,
+            use_bias_correction_kl=False,
         )
-        trainer.train(resume_from_checkpoint=context.checkpoint)
-
-
-def without_bos(row: dict[str, Any], bos: str) -> dict[str, Any]:
-    """TRL tokenises the text again and adds the BOS token that a chat template has written already."""
-    return {"prompt": row["prompt"].removeprefix(bos)}

@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from bakeoff.contracts import EvalContext, Judge, PluginSettings, Row, Verdict
 from bakeoff.environment import scrub
 from bakeoff.errors import PluginError
-from bakeoff.models import cache_folder
+from bakeoff.modelfiles import cache_folder
 
 from .answers import AnswerCache, Pace, Purse
 

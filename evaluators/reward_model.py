@@ -97,13 +97,13 @@ class Classifier:
     """A sequence classifier with one output. Raises ``ModelError`` when it does not load whole."""
 
     def __init__(self, settings: RewardModelSettings) -> None:
-        from bakeoff import models
+        from bakeoff import modelfiles, models
         from bakeoff.spec import ModelSpec
 
         folder = Path(str(settings.model))
         where = {"folder": folder} if folder.is_dir() else {"hub": str(settings.model), "revision": settings.revision}
         spec = ModelSpec(label=folder.name, **where)  # type: ignore[arg-type]
-        self.name = models.fingerprint(spec)
+        self.name = modelfiles.fingerprint(spec)
         self.settings = settings
         self.tokenizer = models.load_tokenizer(spec)
         self.tokenizer.truncation_side = "left"

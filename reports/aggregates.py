@@ -1,7 +1,7 @@
 """One number for several tasks: interquartile mean, probability of improvement, performance profiles.
 
 The quantities of Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
-(arXiv:2108.13264), section 4.3, on a list of strata: one array of run scores a task, (runs,). Their intervals come from
+(arXiv:2108.13264), section 4, on a list of strata: one array of run scores a task, (runs,). Their intervals come from
 ``resampling.stratified_bootstrap``. Scores of several tasks have to be on one scale before they are pooled.
 """
 

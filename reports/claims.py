@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import formats
-from .analysis.comparisons import Comparison
+from .analysis.comparisons import CONTROLS, Comparison
 from .analysis.section import Section, sections
 from .frame import Results
 from .tables.leaderboard import leaderboard, pairwise
@@ -53,7 +53,10 @@ class Claim:
 
 
 def claims(results: Results) -> list[Claim]:
-    """The claims of every section: gains over the baseline, then who is ahead of whom among the trained."""
+    """The claims of every section: gains over the baseline, who is ahead of whom, then who fails to beat a control.
+
+    None is about a control alone, nor about a contender that beats one: that is what anybody would expect of it.
+    """
     return [claim for section in sections(results) for claim in _of(section)]
 
 
@@ -63,7 +66,11 @@ def _of(section: Section) -> list[Claim]:
     prefix = f"{section.slug}-" if section.slug else ""
     made = []
     numbered = enumerate(section.pairs, start=1)
-    for row, c in sorted(numbered, key=lambda pair: (pair[1].b != section.baseline, place[pair[1].a])):
+    for row, c in sorted(
+        numbered, key=lambda pair: (pair[1].b != section.baseline, pair[1].family == CONTROLS, place[pair[1].a])
+    ):
+        if c.a in section.controls or (c.family == CONTROLS and {"WIN", "ahead"} & {c.verdict.word, c.verdict.leaning}):
+            continue
         if c.b == section.baseline:
             made.append(_claim(section, c, board.title, prefix + board.cell_id(place[c.a], "delta")))
         elif paired is not None:
@@ -77,11 +84,12 @@ def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
     interval = formats.span(d.low, d.high, places, sign=True)
     over = f"{d.n_seeds} seed{'s' * (d.n_seeds != 1)} × {d.n_prompts} prompts"
     margin = f" of ±{c.margin:g}" if c.margin is not None else ""
+    other = f"the control {c.b}" if c.family == CONTROLS else c.b
     said = {
-        "WIN": f"{c.a} beats {c.b}: {number}",
-        "LOSS": f"{c.a} is worse than {c.b}: {number}",
-        "EQUIVALENT": f"{c.a} and {c.b} are equivalent within the margin{margin}: {number}",
-    }.get(c.verdict.word, f"{c.a} against {c.b} is not decided: {number}")
+        "WIN": f"{c.a} beats {other}: {number}",
+        "LOSS": f"{c.a} is worse than {other}: {number}",
+        "EQUIVALENT": f"{c.a} and {other} are equivalent within the margin{margin}: {number}",
+    }.get(c.verdict.word, f"{c.a} against {other} is not decided: {number}")
     text = (
         f"On {section.task} with {section.model} under the budget {section.budget}, {said} "
         f"(95% interval {interval or 'none'}, {over}, paired; Holm p {_p(c.p_holm)}): {c.verdict.label}"

@@ -18,10 +18,11 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(c) if c not in "\n\t" and unicodedata.category(c) in HIDDEN else c for c in text)
+    return "".join(escaped(c) if c not in "\n\t" and unicodedata.category(c) in HIDDEN else c for c in text)
 
 
-def _escape(character: str) -> str:
+def escaped(character: str) -> str:
+    """The escape of one character, as Python writes it: ``\\x00``, ``\\u202e``, ``\\U0001f642``."""
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 

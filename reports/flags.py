@@ -12,6 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from bakeoff.declaration import RULES
+from bakeoff.matrix import selects
+
 from .analysis.section import Section, sections
 from .formats import phrase
 from .frame import Results
@@ -205,10 +208,17 @@ def hidden_run(results: Results) -> Iterator[Flag]:
                 )
                 text = f"{len(failed)} of {len(rows)} seeds of {name} failed ({why}): its means are of the others."
                 yield Flag("hidden_run", text, section.title, (str(name),))
-            missing = sorted({*cells["seed"], *results.declaration.get("seeds", ())} - {*rows["seed"]})
-            if missing:
+            others = sorted({*cells["seed"], *results.declaration.get("seeds", ())} - {*rows["seed"]})
+            if missing := [seed for seed in others if _was_declared(section, str(name), seed)]:
                 text = f"{name} was not run with seeds that were declared or that others had: {_listed(missing)}."
                 yield Flag("hidden_run", text, section.title, (str(name),))
+
+
+def _was_declared(section: Section, algorithm: str, seed: int) -> bool:
+    """Whether the rules that were declared before the run have this seed of the algorithm."""
+    labels = {"model": section.model, "task": section.task, "budget": section.budget, "algorithm": algorithm}
+    rules = (section.results.declaration.get(key, ()) for key in RULES)
+    return selects(labels | {"seed": str(seed)}, *rules)
 
 
 def _listed(numbers: list[int]) -> str:
@@ -287,8 +297,10 @@ def cut_off(results: Results) -> Iterator[Flag]:
         names = section.finished if "truncated" in section.metrics else []
         shares = {name: float(section.grid(name, "truncated").to_numpy(float).mean()) for name in names}
         if cut := {name: share for name, share in shares.items() if share > CUT}:
-            told = ", ".join(f"{share:.0%} of {name}'s" for name, share in cut.items())
-            yield Flag("cut_off", f"{told} completions are cut at the length limit.", section.title, tuple(cut))
+            told = ", ".join(f"{share:.0%} of {name}" for name, share in cut.items())
+            told = "every completion" if min(shares.values()) == 1 else f"most completions ({told})"
+            text = f"The length limit cuts {told}: scores, lengths and KL are of beginnings."
+            yield Flag("cut_off", text, section.title, tuple(cut))
 
 
 def stale_scores(results: Results) -> Iterator[Flag]:

@@ -2,7 +2,8 @@
 
 Against another run, every algorithm is compared with itself there, paired by seed and prompt; alone, with the
 untrained policy of its own run. A regression is a difference in the wrong direction, larger than the margin and
-significant after Holm's adjustment over all algorithms, or an algorithm that no longer trains.
+significant after Holm's adjustment over all algorithms, or an algorithm that no longer trains. Controls are told and
+not held: nobody would use one, so none can be too bad to pass. One that crashes is broken code all the same.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class _Held:
 
     what: str
     change: Estimate
+    is_control: bool = False
 
 
 def gate(results: Results, against: Results | None = None, *, margin: float = 0.0, metric: str = "") -> Gate:
@@ -83,16 +85,29 @@ def gate(results: Results, against: Results | None = None, *, margin: float = 0.
             found, problems = _against_section(new[title], old[title], metric, mixed=results.mixed)
             held += found
             made.findings += problems
-    if not held:
-        made.findings.append((Code.NOTHING_MEASURED, "no algorithm has scores to hold against anything"))
+    contenders = [each for each in held if not each.is_control]
+    if not contenders:
+        made.findings.append((Code.NOTHING_MEASURED, "no contender has scores to hold against anything"))
     # Half of the two-sided p value: only a loss matters.
-    adjusted = holm([_p_of_loss(each.change, margin) for each in held])
-    for each, p in zip(held, adjusted, strict=True):
+    adjusted = holm([_p_of_loss(each.change, margin) for each in contenders])
+    for each, p in zip(contenders, adjusted, strict=True):
         lost = each.change.mean < -margin and (p < ALPHA)
-        interval = f"[{fixed(each.change.low, sign=True)}, {fixed(each.change.high, sign=True)}]"
-        text = f"{each.what}: {fixed(each.change.mean, sign=True)} {interval}, better is more"
-        made.findings.append((Code.REGRESSION if lost else Code.OK, text))
+        made.findings.append((Code.REGRESSION if lost else Code.OK, _told(each)))
+    made.findings += [(Code.OK, f"{_told(each)} (a control: not held)") for each in held if each.is_control]
     return made
+
+
+def _told(held: _Held) -> str:
+    change = held.change
+    interval = f"[{fixed(change.low, sign=True)}, {fixed(change.high, sign=True)}]"
+    return f"{held.what}: {fixed(change.mean, sign=True)} {interval}, more is better"
+
+
+def _controls(results: Results) -> frozenset[str]:
+    """Labels of all rows that are held against others; the untrained policy is one."""
+    return frozenset(
+        name for section in sections(results) for name in (*section.controls, section.baseline) if name is not None
+    )
 
 
 def _p_of_loss(change: Estimate, margin: float) -> float:
@@ -105,23 +120,28 @@ def _p_of_loss(change: Estimate, margin: float) -> float:
 
 
 def _failures(results: Results, against: Results | None) -> Iterator[tuple[Code, str]]:
-    """Cells that failed. One that failed of itself in both runs has got no worse."""
+    """Cells that failed. One that failed of itself in both runs has got no worse, nor has a control that diverged."""
     codes = {**dict.fromkeys(INFRASTRUCTURE, Code.INFRASTRUCTURE), **dict.fromkeys(BROKEN, Code.REGRESSION)}
     place = ["model", "task", "budget", "algorithm", "seed"]
     old = against.cells if against is not None else results.cells.iloc[:0]
     broken = set(old.loc[old["status"].isin(BROKEN), place].itertuples(index=False, name=None))
+    controls = _controls(results)
     for cell in results.cells.to_dict("records"):
         code = codes.get(cell["status"])
-        if code is Code.REGRESSION and tuple(cell[key] for key in place) in broken:
+        lost = cell["status"] == "diverged" and cell["algorithm"] in controls
+        if code is Code.REGRESSION and (lost or tuple(cell[key] for key in place) in broken):
             code = Code.OK
         if code is not None:
             yield code, f"{cell['algorithm']} seed {cell['seed']}: {cell['status']}: {cell['reason']}"
 
 
 def _red_flags(results: Results, metric: str) -> Iterator[tuple[Code, str]]:
-    """Flags that block the metric that decides, and cells that the parity lock leaves out."""
+    """Flags that block the metric that decides, but those of controls alone; cells that the parity lock leaves out."""
+    controls = _controls(results)
     for flag in flags(results):
         deciding = {metric} if metric else {section.primary.name for section in sections(results)}
+        if flag.algorithms and controls.issuperset(flag.algorithms):
+            continue
         if flag.blocks and (not flag.metrics or deciding & set(flag.metrics)):
             yield Code.NOT_COMPARABLE, f"{flag.title}: {flag.text}"
     for cell in results.cells[results.cells["status"] == LOCKED_OUT].to_dict("records"):
@@ -135,7 +155,8 @@ def _against_baseline(section: Section, metric: str) -> Iterator[_Held]:
     for algorithm in section.trained:
         change = _change(section, section, algorithm, section.baseline, name)
         if change is not None:
-            yield _Held(f"{section.title}: {algorithm} against {section.baseline}, {name}", change)
+            what = f"{section.title}: {algorithm} against {section.baseline}, {name}"
+            yield _Held(what, change, algorithm in section.controls)
 
 
 def _against_section(
@@ -147,19 +168,22 @@ def _against_section(
     if not mixed:
         problems += [(Code.NOT_COMPARABLE, f"{new.title}: {text}") for text in _mismatches(new, old)]
     held = []
+    controls = new.controls | old.controls | {old.baseline}
     for algorithm in old.finished:
         if algorithm not in new.finished:
             statuses = set(new.cells.loc[new.cells["algorithm"] == algorithm, "status"])
-            if not statuses & {*INFRASTRUCTURE, *BROKEN}:  # those are told already
+            if algorithm not in controls and not statuses & {*INFRASTRUCTURE, *BROKEN}:  # those are told already
                 text = f"{new.title}: {algorithm} was measured then and is not now"
                 problems.append((Code.NOTHING_MEASURED, text))
             continue
         change = _change(new, old, algorithm, algorithm, name)
+        if change is None and algorithm in controls:
+            continue
         if change is None:
             text = f"{new.title}: {algorithm} shares no seed and prompt with itself then, or has no {name}"
             problems.append((Code.NOT_COMPARABLE, text))
         else:
-            held.append(_Held(f"{new.title}: {algorithm}, {name}", change))
+            held.append(_Held(f"{new.title}: {algorithm}, {name}", change, algorithm in controls))
     return held, problems
 
 

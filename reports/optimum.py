@@ -152,6 +152,23 @@ def efficiency(reward: float, kl: float, frontier: Curve) -> Efficiency:
     return Efficiency(float("nan") if beyond and value >= 1 else value, beyond)
 
 
+def best_within(kl: Floats, gain: Floats, budget: float) -> float:
+    """The largest of the gains (E,) at evaluations whose KL (E,) is within a budget; 0, the start's, where none is."""
+    return float(np.max(gain, where=kl <= budget, initial=0.0))
+
+
+def hypervolume(kl: Floats, gain: Floats, cap: float) -> float:
+    """Area between the envelope ``best_within`` and 0 over budgets from 0 to ``cap``, in gain times nats.
+
+    The hypervolume of two objectives (Zitzler & Thiele, IEEE Trans. Evolutionary Computation 3, 1999), low KL and high
+    gain, with the reference point (cap, 0). It grows with the number of evaluations: compare equal numbers of them.
+    """
+    order = np.argsort(kl)
+    edges = np.minimum(np.concatenate([np.asarray(kl)[order], [cap]]), cap)
+    levels = np.maximum.accumulate(np.maximum(np.asarray(gain)[order], 0.0))
+    return float((np.diff(edges) * levels).sum())
+
+
 def fit_overoptimisation(kl: Floats, gain: Floats) -> Overoptimisation:
     """Least squares of gain = d (a - b log d), d = sqrt(KL), Gao's form for RL; points at KL 0 say nothing of it.
 

@@ -1,11 +1,15 @@
 """What pairwise preferences say: a Bradley-Terry ranking, and win rates at equal length.
 
-Both are logistic regressions, fitted anew in each resample of seeds and prompts: the error of the fit is part of the
-interval. (AlpacaEval 2 takes the standard error of its fitted predictions, which leaves it out.)
+Both are logistic regressions, and the error of the fit is part of each interval: a ranking is fitted anew in every
+resample of seeds and prompts; of a win rate at equal length we take how far each answer moves it, fit included, and
+give these influences the two-way t interval. (AlpacaEval 2 takes the standard error of its fitted predictions, which
+leaves the fit out. Refitting in resamples of seeds and prompts counts the noise of single answers up to three times,
+Owen 2007: it covered 98.5 % where 95 % was asked for.)
 
 Sources: R. A. Bradley & M. E. Terry, Biometrika 39 (1952); Chiang et al., "Chatbot Arena" (arXiv:2403.04132), ties as
-half a win; Dubois et al., "Length-Controlled AlpacaEval" (arXiv:2404.04475), eq. 2. We keep its length and difficulty
-terms, fit one algorithm at a time, without its L1 penalty and without its data of "gamed" baselines.
+half a win; Dubois et al., "Length-Controlled AlpacaEval" (arXiv:2404.04475), section 3: we keep its length and
+difficulty terms, fit one algorithm at a time, without its regularisation and without its data of "gamed" baselines;
+F. R. Hampel, "The Influence Curve and its Role in Robust Estimation", JASA 69 (1974).
 """
 
 from __future__ import annotations
@@ -15,12 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .resampling import DRAWS, Interval, two_way_bootstrap
-from .statistics import Floats
+from .statistics import Floats, bounded, two_way
 
 RIDGE = 1e-6
 """Keeps a fit finite where one side wins every time. Far below what data say."""
 FAR_APART = 0.10
-"""A length-controlled win rate further than this from the raw one is a warning, as in AlpacaEval."""
+"""A length-controlled win rate further than this from the raw one is a warning; AlpacaEval's code asks, besides, for a
+change by a quarter."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class LengthControlled:
     """Log-odds of winning per standard deviation of the length difference, near equal length."""
     warning: str
     """Why not to trust it, or empty."""
+    answers: Floats
+    """(K, P): the rate plus how far each answer moves it. Its two-way interval is that of ``win_rate``; the difference
+    of two algorithms' is that of their rates."""
 
 
 def bradley_terry(wins: Floats) -> Floats:
@@ -88,41 +96,50 @@ def bradley_terry_ranking(outcomes: Floats, *, rng: np.random.Generator, draws: 
 
 
 def length_controlled(
-    outcomes: Floats,
-    length_difference: Floats,
-    *,
-    rng: np.random.Generator,
-    difficulty: Floats | None = None,
-    draws: int = DRAWS // 10,
+    outcomes: Floats, length_difference: Floats, *, difficulty: Floats | None = None
 ) -> LengthControlled:
     """The win rate at equal length, from ``outcomes`` (K, P) in [0, 1] and lengths, policy minus reference, (K, P).
 
     Fits logit P(win) = a + b tanh(length_difference / sd) + c difficulty, and averages the prediction at a length
     difference of 0 over prompts. ``difficulty`` (P,) is a number a prompt that does not come from this algorithm: the
-    logit of the others' mean outcome, say.
+    logit of the others' mean outcome, say. The interval is ``statistics.two_way`` of the rate plus the influences of
+    the answers; the spread of lengths is taken as it is. NaN ends with one answer.
     """
     outcomes, lengths = np.asarray(outcomes, dtype=float), np.asarray(length_difference, dtype=float)
-    start = np.zeros(3)
     hard = np.zeros(outcomes.shape) if difficulty is None else np.broadcast_to(difficulty, outcomes.shape)
-
-    def at_equal_length(y: Floats, length: Floats, hard: Floats) -> Floats:
-        spread = length.std()
-        gap = np.tanh(length / spread) if spread > 0 else np.zeros(length.shape)
-        columns = [np.ones(y.size), gap.ravel(), (hard - hard.mean()).ravel()]
-        fitted = logistic_fit(np.stack(columns, axis=1), y.ravel(), start=start)
-        # A resample's fit is near the data's: Newton starts there.
-        start[:] = fitted if not start.any() else start
-        logits = fitted[0] + fitted[2] * columns[2]
-        return np.array([(1 / (1 + np.exp(-logits))).mean(), fitted[1]])
-
-    win_rate, slope = two_way_bootstrap(at_equal_length, outcomes, lengths, hard, rng=rng, draws=draws)
+    spread = lengths.std()
+    gap = np.tanh(lengths / spread) if spread > 0 else np.zeros(lengths.shape)
+    features = np.stack([np.ones(outcomes.size), gap.ravel(), (hard - hard.mean()).ravel()], axis=1)
+    fitted = logistic_fit(features, outcomes.ravel())
+    level = features * [1.0, 0.0, 1.0]
+    at_equal_length = _sigmoid(level @ fitted)
+    rate = float(at_equal_length.mean())
+    moved = at_equal_length - rate + _pull(features, outcomes.ravel(), fitted, level)
+    answers = rate + moved.reshape(outcomes.shape)
+    estimate = bounded(two_way(answers), 0.0, 1.0)
     raw = float(outcomes.mean())
     warning = ""
     if lengths.min() > 0 or lengths.max() < 0:
         warning = "one side is always longer: equal length is outside the data"
-    elif abs(win_rate.value - raw) > FAR_APART:
-        warning = f"length moves it by {100 * abs(win_rate.value - raw):.0f} points"
-    return LengthControlled(win_rate, raw, slope.value, warning)
+    elif abs(rate - raw) > FAR_APART:
+        warning = f"length moves it by {100 * abs(rate - raw):.0f} points"
+    return LengthControlled(Interval(rate, estimate.low, estimate.high), raw, float(fitted[1]), warning, answers)
+
+
+def _pull(features: Floats, outcomes: Floats, fitted: Floats, level: Floats) -> Floats:
+    """(N,): how far each answer pulls the mean prediction at ``level`` through the coefficients, times N.
+
+    The influence of an M-estimator, gradient · information⁻¹ · score; a flat likelihood pulls by its ridge alone.
+    """
+    chances, predicted = _sigmoid(features @ fitted), _sigmoid(level @ fitted)
+    gradient = (level * (predicted * (1 - predicted))[:, None]).mean(axis=0)
+    count = len(outcomes)
+    information = (features.T * (chances * (1 - chances))) @ features / count + RIDGE / count * np.eye(len(fitted))
+    return np.asarray((outcomes - chances) * (features @ np.linalg.solve(information, gradient)))
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
 def logistic_fit(features: Floats, outcomes: Floats, *, start: Floats | None = None) -> Floats:
@@ -132,7 +149,7 @@ def logistic_fit(features: Floats, outcomes: Floats, *, start: Floats | None = N
     """
     coefficients = np.zeros(features.shape[1]) if start is None else start.copy()
     for _ in range(50):
-        expected = 1 / (1 + np.exp(-np.clip(features @ coefficients, -30, 30)))
+        expected = _sigmoid(features @ coefficients)
         gradient = features.T @ (outcomes - expected) - RIDGE * coefficients
         information = (features.T * (expected * (1 - expected))) @ features + RIDGE * np.eye(len(coefficients))
         step = np.clip(np.linalg.solve(information, gradient), -2.0, 2.0)

@@ -4,7 +4,7 @@ Every draw comes from the generator that is handed in, so equal seeds give equal
 few seeds are too narrow (docs/statistics.md); where a mean is asked for, ``statistics.two_way`` is the better one.
 
 Sources: A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1 (2007); Agarwal et al.,
-"Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv:2108.13264), section 4.2;
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv:2108.13264), section 4;
 Phipson & Smyth, "Permutation P-values Should Never Be Zero" (2010).
 """
 

@@ -1,5 +1,6 @@
 """The command line says what happened, with the right exit code, and starts fast."""
 
+import errno
 import importlib
 import json
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 import bakeoff
-from bakeoff import reporting, runner, setup
+from bakeoff import planning, reporting, runner, setup
 from bakeoff.contracts import BadRow, TaskData
 from bakeoff.doctor import Check
 
@@ -16,7 +17,7 @@ from bakeoff.doctor import Check
 @pytest.fixture
 def matrix(tmp_path, fake_lab, monkeypatch):
     """A matrix of one fake algorithm that ends well and one that fails, run under ``tmp_path/runs``."""
-    monkeypatch.setattr(runner, "WORKER", "fake_lab")
+    monkeypatch.setattr(planning, "WORKER", "fake_lab")
     monkeypatch.setattr(reporting, "read_results", lambda store, **_: f"results of {store.folder.name}")
     monkeypatch.setattr(reporting, "leaderboard", lambda results: f"leaderboard: {results}")
     monkeypatch.setattr(reporting, "refresh_reports", lambda store, results: True)
@@ -77,6 +78,16 @@ def test_run_of_what_is_done_says_so(matrix, command):
     assert "Nothing to do" in said
 
 
+def test_run_of_what_cannot_run_says_so(matrix, command):
+    """A cell that is incompatible is not called done."""
+    code, said, problems = command(
+        "run", matrix, "--set", "algorithms.good.do=incompatible", "--only", "algorithm=good"
+    )
+    assert code == 0
+    assert "Nothing to do: every other cell is done." in said
+    assert "1 cell cannot run; `bakeoff status` says why." in problems
+
+
 def test_stopped_run_says_how_to_resume(matrix, command, monkeypatch):
     """After Ctrl-C the command to resume is printed and the exit code is 130."""
     monkeypatch.setattr(runner, "run", lambda *_, **__: runner.Summary({"ok": 1, "not_run": 2}, interrupted=True))
@@ -90,13 +101,13 @@ def test_plan_lists_cells_and_writes_nothing(matrix, command, tmp_path):
     """A plan shows state, time and memory of every cell, also as JSON, and leaves no trace."""
     code, said, _ = command("plan", matrix)
     assert code == 0
-    assert "2 to do, about 24s of cell time" in said
+    assert "2 to do, about 27s of cell time" in said
     assert "1.0 GiB" in said
     assert "a guess" in said
     rows = json.loads(command("plan", matrix, "--json")[1])
     assert [(row["algorithm"], row["state"], row["estimated_s"]) for row in rows] == [
-        ("good", "to do", 12.0),
-        ("bad", "to do", 12.0),
+        ("good", "to do", 14.0),
+        ("bad", "to do", 13.0),
     ]
     assert not (tmp_path / "runs").exists()
 
@@ -177,6 +188,34 @@ def test_errors_say_what_and_how_to_mend(words, what, fix, matrix, command):
     assert what in problems
     assert fix in problems
     assert "Traceback" not in problems
+
+
+def test_a_path_that_cannot_be_written_is_no_traceback(matrix, command, tmp_path):
+    """Of what the system refuses the path is told, and where to look."""
+    (tmp_path / "file").write_text("")
+    code, said, problems = command("run", str(matrix), "--runs", str(tmp_path / "file"))
+    assert (code, said) == (2, "")
+    assert f"{tmp_path / 'file'}" in problems
+    assert "permissions" in problems
+    assert "Traceback" not in problems
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OSError(errno.ENOSPC, "No space left on device"), "No space left"), (ConnectionResetError("by peer"), None)],
+)
+def test_only_the_disks_errors_are_told_without_a_traceback(error, told, matrix, command, monkeypatch):
+    """A full disk has no path and is the user's to mend; a connection that ended may be a bug."""
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(runner, "run", fail)
+    if told:
+        assert told in command("run", matrix)[2]
+    else:
+        with pytest.raises(ConnectionResetError):
+            command("run", matrix)
 
 
 def test_debug_shows_the_traceback(command):

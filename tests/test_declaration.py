@@ -29,6 +29,18 @@ def test_a_declaration_holds_the_question_and_the_design(spec):
     }
 
 
+def test_rules_are_declared_where_there_are_any(spec):
+    """What is left out is said before the run; to leave out less, or more, once there are results is an amendment."""
+    rule = "exclude=[{algorithm: ppo, seed: [1, 2]}]"
+    assert declared(spec("seeds=3", rule))["exclude"] == [{"algorithm": "ppo", "seed": [1, 2]}]
+    assert "less what its rules leave out" in summary(declared(spec("seeds=3", rule)) | {"hash": ""})
+    first = declare(spec("seeds=3", rule), [], results=0)
+    (line,) = amendments(declare(spec("seeds=3"), first, results=4))
+    assert line.endswith("exclude from 1 [{'algorithm': 'ppo', 'seed': [1, 2]}] to None")
+    (line,) = amendments(declare(spec("seeds=3", rule), declare(spec("seeds=3"), [], results=0), results=4))
+    assert line.endswith("exclude from None to 1 [{'algorithm': 'ppo', 'seed': [1, 2]}]")
+
+
 def test_the_hash_is_of_what_is_declared_and_not_of_when(spec):
     """Two runs that declare the same have one hash; another margin has another."""
     first, again = declare(spec(), [], results=0), declare(spec(), [], results=0)

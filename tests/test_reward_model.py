@@ -45,7 +45,7 @@ def rankings(tokenizer, count=24):
 
 def fit(model, rows, *, steps=25, **settings):
     chosen = RewardModelSettings(learning_rate=5e-3, batch=8, **settings)
-    model.fit(rows, chosen, steps=range(steps), decay=lambda step: 1 - step / steps, seed=0)
+    model.fit(rows, chosen, steps=lambda optimizer: range(steps), decay=lambda step: 1 - step / steps, seed=0)
     model.normalise(rows)
     return model
 

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from rich.console import Console
 
 from bakeoff import matrix as matrices
-from bakeoff import runner
-from bakeoff.errors import StoreError
+from bakeoff import planning, runner
+from bakeoff.errors import ModelError, StoreError
+from bakeoff.executors import Outcome
 from bakeoff.progress import read
 from bakeoff.store import Store
 
@@ -22,10 +25,10 @@ RUN = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from bakeoff import matrix, runner
+from bakeoff import matrix, planning, runner
 from bakeoff.store import Store
 
-runner.WORKER = "fake_lab"
+planning.WORKER = "fake_lab"
 summary = runner.run(
     matrix.load(Path(sys.argv[1])), Store(Path(sys.argv[2])), workers=1,
     console=Console(force_terminal=False, width=200),
@@ -42,7 +45,7 @@ def store(tmp_path):
 @pytest.fixture
 def write_matrix(tmp_path, fake_lab, monkeypatch):
     """Writes a matrix of fake algorithms, each called by what it does, and returns its path."""
-    monkeypatch.setattr(runner, "WORKER", "fake_lab")
+    monkeypatch.setattr(planning, "WORKER", "fake_lab")
 
     def write(*actions, seeds=1):
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -62,7 +65,7 @@ def run(path, store, only=()):
 
 
 def plan(path, store, only=()):
-    return runner.plan(matrices.load(path, (), only), store)
+    return planning.plan(matrices.load(path, (), only), store)
 
 
 def start(path, store, before=""):
@@ -143,7 +146,7 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
     assert {"environment.json", "matrix.yaml", "plan.json"} <= set(seen)
     entry = store.read_json(store.plan_path)["cells"][0]
     assert entry["title"] == "Fake Policy Optimization"
-    assert {name: entry[name] for name in runner.LABELS} == {
+    assert {name: entry[name] for name in planning.LABELS} == {
         "model": "m", "task": "fake", "budget": "b", "algorithm": "ok", "seed": 0,
     }  # fmt: skip
     assert matrices.load(store.folder / "matrix.yaml").spec == matrices.load(path).spec
@@ -186,8 +189,16 @@ def test_plan_learns_prices_from_the_past(write_matrix, store):
     assert not store.folder.exists()
     run(path, store, only=["algorithm=nap,seed=0"])
     like, unlike = (cell for cell in plan(path, store) if cell.labels["seed"] == 1)
-    assert like.basis == "1 cells of this run"
+    assert like.basis == "1 cell of this run"
     assert 0.3 <= like.seconds < unlike.seconds == 12
+
+
+def test_a_stage_is_paid_for_by_the_first_cell_that_needs_it(write_matrix, store):
+    """Two algorithms share one stage and have one of their own, for both seeds: a guess of 12 s and 1 s a stage."""
+    path = write_matrix("ok", "nap", seeds=2)
+    assert [cell.seconds for cell in plan(path, store)] == [14, 13, 12, 12]
+    store.stage(plan(path, store)[0].stages[0].id).mkdir(parents=True)
+    assert [cell.seconds for cell in plan(path, store)] == [13, 13, 12, 12]
 
 
 def test_only_amends_the_plan(write_matrix, store):
@@ -197,6 +208,22 @@ def test_only_amends_the_plan(write_matrix, store):
         run(path, store, only)
     assert [cell["algorithm"] for cell in store.read_json(store.plan_path)["cells"]] == ["ok", "print"]
     assert {cell.state for cell in read(store).cells} == {"ok"}
+
+
+def test_only_asks_for_nothing_of_the_others(write_matrix, store, monkeypatch):
+    """What a cell that ``--only`` leaves out stands on (a model, say) need not be there."""
+
+    def fingerprints(cell):
+        if cell.algorithm.label == "nap":
+            raise ModelError("its model is not installed")
+        return {"model": "f00d"}
+
+    path = write_matrix("ok", "nap")
+    monkeypatch.setattr("fake_lab.fingerprints", fingerprints)
+    assert run(path, store, ["algorithm=ok"]).ran == 1
+    assert run(path, store, ["algorithm=ok"]).ran == 0
+    with pytest.raises(ModelError):
+        run(path, store)
 
 
 def test_cells_that_left_the_matrix_are_retired(write_matrix, store):
@@ -299,6 +326,32 @@ def test_two_runners_share_a_run(write_matrix, store):
         assert process.returncode == 0, said
     for cell in plan(path, store):
         assert len((store.cell(cell.id) / "attempts.txt").read_text().splitlines()) == 1
+
+
+def test_what_failed_for_another_runner_is_not_computed_again(write_matrix, store):
+    """While this runner computes the first cell another one sees the second fail: it is for the next run to retry."""
+    cells = plan(write_matrix("ok", "nap"), store)
+    first, second = (cell.id for cell in cells)
+
+    class Executor:
+        free, submitted = 1, []
+
+        def submit(self, cell, cell_id):
+            self.free = 0
+            self.submitted.append(cell_id)
+
+        def wait(self, timeout_s):
+            self.free = 1
+            for cell_id, status in ((first, "ok"), (second, "plugin_error")):
+                store.open_cell(cell_id)
+                store.finish_cell(cell_id, {"status": status})
+            return [Outcome(first, "ok")]
+
+        def stop(self):
+            assert self.free
+
+    assert runner._dispatch(deque(cells), Executor(), store, SimpleNamespace(tick=lambda: None))
+    assert Executor.submitted == [first]
 
 
 def test_user_script_is_not_run_again_by_its_cells(write_matrix, store, tmp_path):

@@ -67,6 +67,17 @@ def test_kill_while_writing_leaves_the_old_file(store):
     assert sorted(path.name for path in store.cell("c").iterdir()) == ["ledger.json", "status.json"]
 
 
+def test_a_cell_that_died_as_it_ended_leaves_what_others_leave(store):
+    """A crash right after the status was written: the next run makes the record, without what attempts resume from."""
+    partial = store.open_cell("c")
+    for name in ("checkpoints", "probes"):
+        (partial / name).mkdir()
+    store.write_json(partial / "progress.json", {"phase": "evaluate"})
+    store.write_json(partial / "status.json", {"status": "ok"})
+    store.recover_cell("c")
+    assert [path.name for path in store.cell("c").iterdir()] == ["status.json"]
+
+
 def test_another_schema_version_is_refused(store):
     """A run written by another version is neither read nor written to; the error names file and way out."""
     store.write_bytes(store.plan_path, json.dumps({"schema_version": 99}).encode())

@@ -70,6 +70,19 @@ def test_a_cell_that_crashed_goes_on_as_if_it_had_not(algorithm, precision, toy_
     assert training(whole) == training(resumed)
 
 
+def test_the_kl_of_tokens_is_kept_at_the_end(toy_cell, run_cell):
+    """A number a token, which sum to the completion's KL; of probes along training the sums alone are kept."""
+    evaluation = EvaluationSpec(prompts=4, probes=1, probe_prompts=2)
+    folder = run_cell(toy_cell("sft", SMALL["sft"], budget={"steps": 4}, evaluation=evaluation))
+    stored = pd.read_parquet(folder / "samples.parquet")
+    probed, final = stored[stored["fraction"] < 1], stored[stored["fraction"] == 1]
+    assert len(probed)
+    assert probed["token_kl"].isna().all()
+    assert [len(tokens) for tokens in final["token_kl"]] == final["n_tokens"].tolist()
+    assert [tokens.sum() for tokens in final["token_kl"]] == pytest.approx(final["kl"].tolist(), rel=1e-5, abs=1e-6)
+    assert final["kl"].max() > 0
+
+
 @pytest.mark.parametrize("algorithm", SMALL)
 def test_the_reference_is_the_warm_start(algorithm, toy_cell, run_cell):
     """Training that cannot move leaves the policy at the warm start: its KL to the reference is exactly 0."""
@@ -103,12 +116,55 @@ def test_a_warm_start_is_computed_once(toy_cell, run_cell, monkeypatch):
     pd.testing.assert_frame_equal(scores(first), scores(second))
 
 
+def test_a_warm_start_goes_on_from_its_checkpoint(toy_cell, run_cell):
+    """Crash in step 2 of 3 of a warm start, run again: two steps are left, and the weights are the unbroken run's."""
+
+    def steps(seen, *, crash=None):
+        def progress(phase, fraction, note):
+            if note == "warm start" and fraction > 0:
+                seen.append(fraction)
+                if len(seen) == crash:
+                    raise Crash
+
+        return progress
+
+    cell = toy_cell("sft", SMALL["sft"], warm_start="sft", checkpoint_s=0)
+    whole = run_cell(cell, run="whole")
+    with pytest.raises(Crash):
+        run_cell(cell, run="broken", progress=steps([], crash=2))
+    left = []
+    resumed = run_cell(cell, run="broken", progress=steps(left))
+    assert left == pytest.approx([2 / 3, 1.0])
+    assert all((adapter(whole)[name] == adapter(resumed)[name]).all() for name in adapter(whole))
+    stage = next((resumed.parents[1] / "stages").glob("warm-start-*"))
+    assert sorted(path.name for path in stage.iterdir()) == ["policy.safetensors", "stage.json"]
+    shared = [json.loads((folder / "ledger.json").read_text())["shared"] for folder in (whole, resumed)]
+    costs = [next(stage for stage in stages if stage["kind"] == "warm-start") for stages in shared]
+    assert costs[0]["steps"] == costs[1]["steps"] == 3
+    assert costs[0]["flops"] == costs[1]["flops"]
+
+
+def test_a_cell_that_crashed_while_it_wrote_goes_on(toy_cell, run_cell, monkeypatch):
+    """Its checkpoint counts on the probes before it, which outlive the attempt: the scores are the unbroken run's."""
+    spec = EvaluationSpec(prompts=4, probes=1, probe_prompts=4)
+    cell = toy_cell("sft", SMALL["sft"], evaluation=spec, checkpoint_s=0)
+    whole = run_cell(cell, run="whole")
+
+    def crash(run):
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "ledger", crash)
+        with pytest.raises(Crash):
+            run_cell(cell, run="broken")
+    pd.testing.assert_frame_equal(scores(whole), scores(run_cell(cell, run="broken")))
+
+
 def test_a_broken_last_line_of_the_log_is_written_again(tmp_path):
     """A process that is killed can leave half a line; a resumed run drops it and the steps past the checkpoint."""
     log = tmp_path / "training.jsonl"
     log.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-    worker._keep_lines(log, 2)
-    assert log.read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert worker._kept_lines(log, 2) == '{"step": 1}\n{"step": 2}\n'
 
 
 @pytest.mark.parametrize(
@@ -159,6 +215,14 @@ def test_a_plugin_that_fails_is_named(toy_cell, run_cell, monkeypatch):
     monkeypatch.setattr("toy_lab.Letters.reward", lambda self, rows, completions: [1.0])
     with pytest.raises(PluginFailure, match=r"^the task's reward gave 1 numbers for 128 completions"):
         run_cell(toy_cell("grpo", SMALL["grpo"]))
+
+
+@pytest.mark.parametrize("given", [None, pd.DataFrame({"prompt_id": ["a"], "score": [1.0]})])
+def test_an_evaluator_that_gives_no_scores_is_named(given, toy_cell, run_cell, monkeypatch):
+    """Anything but the columns it owes is its failure, not the machine's."""
+    monkeypatch.setattr("bakeoff.evaluators.reward.Reward.score", lambda self, context: given)
+    with pytest.raises(PluginFailure, match="evaluator Reward failed"):
+        run_cell(toy_cell("base"))
 
 
 def test_an_algorithm_is_not_blamed_for_an_evaluator(toy_cell, run_cell, monkeypatch):

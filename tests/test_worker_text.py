@@ -178,5 +178,9 @@ def test_the_plan_knows_the_stages(name, chain, toy_cell, run_cell):
     """Their ids and order, without loading a model, are those that the cell then uses."""
     settings = {"grpo": {"prompts_per_rollout": 2, "group": 4}}.get(name, {"batch": 4})
     cell = toy_cell(name, settings, warm_start=list(chain), budget={"steps": 1})
-    planned = [key.id for key in planned_stages(cell)]
-    assert planned == [stage["stage"] for stage in read(run_cell(cell), "ledger.json")["shared"]]
+    planned = planned_stages(cell)
+    folder = run_cell(cell)
+    assert [key.id for key in planned if key.charged] == [
+        stage["stage"] for stage in read(folder, "ledger.json")["shared"]
+    ]
+    assert {key.id for key in planned} == {path.name for path in (folder.parents[1] / "stages").iterdir()}

@@ -60,12 +60,16 @@ class Comparison:
 
 
 def compare(section: Section, metric: str) -> list[Comparison]:
-    """Every pair of a section on a metric: against the baseline, then trained ones, the better one first."""
+    """Every pair of a section on a metric: against the baseline, then trained ones.
+
+    A contender stands before a control, whichever is better: what is said of them is said of the contender. Of two
+    contenders, or of two controls, the better one is first.
+    """
     sign = section.direction(metric)
     means = {name: sign * float(grid.to_numpy().mean()) for name in section.finished
              if (grid := section.grid(name, metric)).size}  # fmt: skip
     trained = [name for name in means if name != section.baseline]
-    order = sorted(trained, key=lambda name: -means[name])
+    order = sorted(trained, key=lambda name: (name in section.controls, -means[name]))
     families: dict[str, list[tuple[str, str]]] = {}
     if section.baseline in means:
         families[f"against {section.baseline}"] = [(name, str(section.baseline)) for name in trained]

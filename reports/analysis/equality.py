@@ -199,7 +199,7 @@ def _sentence(
     each = amount_text(currency, amount)
     if leader not in order:
         text = (
-            f"Under equal {formats.phrase(currency)} ({each}) {order[0]} leads; {leader} spends none and is not ranked"
+            f"Under equal {formats.phrase(currency)} ({each}) {order[0]} leads ({leader} spends none and is not ranked)"
         )
     elif order[0] == leader:
         text = f"Under equal {formats.phrase(currency)} ({each}) the winner stays {leader}"

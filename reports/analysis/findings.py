@@ -8,7 +8,8 @@ from typing import Any
 from .. import formats
 from ..statistics import Estimate
 from ..verdicts import ENOUGH_SEEDS
-from .section import Point, Section
+from .curves import Point
+from .section import Section
 
 Rows = list[dict[str, Any]]
 """The data of a chart, a row a mark."""
@@ -29,6 +30,8 @@ def forest(section: Section, estimates: Mapping[str, Estimate]) -> str:
     text = f"{names[0]} gains most over {section.baseline}: {formats.fixed(best.mean, places, sign=True)} {primary}, "
     text += f"95% interval {formats.span(best.low, best.high, places, sign=True)}."
     few = f"fewer than {ENOUGH_SEEDS} seeds"
+    if all(effect.difference.n_seeds < 2 for effect in section.effects.values()):
+        return f"{text} One seed stands for no other, so this decides nothing."
     if not any(verdict.decides for verdict in verdicts.values()) and ahead:
         return f"{text} With {few} this describes and does not decide: ahead of {section.baseline} {_are(ahead)}."
     if len(beat) == len(names) > 1:

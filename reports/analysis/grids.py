@@ -1,8 +1,56 @@
-"""Score grids, (seeds, prompts) frames, brought on common seeds and prompts."""
+"""Scores of one algorithm as arrays: cubes (seeds, prompts, samples), and grids (seeds, prompts) of their means."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
 import pandas as pd
+
+from ..records.scores import CellScores
+from ..statistics import Floats
+
+
+class Cube(NamedTuple):
+    """Scores of one algorithm by one metric: values (seeds, prompts, samples), NaN where there is no score."""
+
+    seeds: pd.Index
+    prompts: pd.Index
+    values: Floats
+
+
+def cube(cells: Mapping[int, CellScores], metric: str, probe: int) -> Cube:
+    """The scores of one algorithm's cells, by seed, at the ``probe``-th evaluation, or at the last (-1).
+
+    Prompts and samples that any of the seeds lacks are left out.
+    """
+    cells = {seed: cell for seed, cell in cells.items() if metric in cell.metrics}
+    # A cell that stopped short of an evaluation at 1 has no end to report.
+    cells = {seed: cell for seed, cell in cells.items() if probe != -1 or cell.fractions[-1:] == [1.0]}
+    if not cells:
+        return Cube(pd.Index([], dtype=int), pd.Index([], dtype=object), np.zeros((0, 0, 0)))
+    first, *rest = cells.values()
+    prompts, samples = first.prompts, pd.Index(first.samples)
+    for cell in rest:
+        prompts = prompts if prompts.equals(cell.prompts) else prompts.intersection(cell.prompts)
+        samples = samples.intersection(cell.samples)
+    values = []
+    for cell in cells.values():
+        whole = cell.at(metric, probe)
+        rows, columns = cell.prompts.get_indexer(prompts), pd.Index(cell.samples).get_indexer(samples)
+        values.append(whole if whole.shape == (len(rows), len(columns)) else whole[np.ix_(rows, columns)])
+    return Cube(pd.Index(cells), prompts, np.stack(values))
+
+
+def grid(scores: Cube) -> pd.DataFrame:
+    """Means over samples. Prompts that any of the seeds has no finite score for are left out."""
+    known = np.isfinite(scores.values)
+    counts = known.sum(axis=2)
+    totals = np.where(known, scores.values, 0.0).sum(axis=2)
+    whole = (counts > 0).all(axis=0)
+    means = totals[:, whole] / np.maximum(counts[:, whole], 1)
+    return pd.DataFrame(means, index=scores.seeds, columns=scores.prompts[whole])
 
 
 def align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,38 +19,19 @@ from ..files import slug
 from ..frame import CURRENCIES, Primary, Results
 from ..preferences import LengthControlled
 from ..records.scores import CellScores
-from ..statistics import Components, Estimate, Floats, bounded, two_way, variance_components
-from . import comparisons, equality, frontier, standings
+from ..statistics import Components, Estimate, bounded, two_way, variance_components
+from . import comparisons, curves, equality, frontier, grids, standings
 from .comparisons import Comparison
+from .curves import Point
 from .equality import EqualBy
 from .frontier import Frontier, Overoptimised
-from .grids import align, means_by_seed
+from .grids import Cube, align, means_by_seed
 from .standings import Ranking
 
 BASELINE = "base"
 """The algorithm that trains nothing: what gains are measured from."""
 RANGE_SHARE = 0.02
 """The margin of a metric for which none is declared, as a share of its declared range."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One algorithm at one evaluation along training, over its seeds."""
-
-    fraction: float
-    estimate: Estimate
-    by_seed: dict[int, float]
-    spent: dict[str, float]
-    """Mean over seeds of each currency of the ledger."""
-    spent_by_seed: dict[int, dict[str, float]] = field(default_factory=dict)
-
-
-class Cube(NamedTuple):
-    """Scores of one algorithm by one metric: values (seeds, prompts, samples), NaN where there is no score."""
-
-    seeds: pd.Index
-    prompts: pd.Index
-    values: Floats
 
 
 @dataclass(eq=False)
@@ -185,7 +165,8 @@ class Section:
         """
         key = (algorithm, metric, probe)
         if key not in self._cubes:
-            self._cubes[key] = self._cube(algorithm, metric, probe)
+            last = probe is None or probe == self.probe_count(algorithm) - 1
+            self._cubes[key] = grids.cube(self._cells_of(algorithm), metric, -1 if last else int(probe or 0))
         return self._cubes[key]
 
     def grid(self, algorithm: str, metric: str, probe: int | None = None) -> pd.DataFrame:
@@ -195,13 +176,7 @@ class Section:
         """
         key = (algorithm, metric, probe)
         if key not in self._grids:
-            cube = self.cube(algorithm, metric, probe)
-            known = np.isfinite(cube.values)
-            counts = known.sum(axis=2)
-            totals = np.where(known, cube.values, 0.0).sum(axis=2)
-            whole = (counts > 0).all(axis=0)
-            means = totals[:, whole] / np.maximum(counts[:, whole], 1)
-            self._grids[key] = pd.DataFrame(means, index=cube.seeds, columns=cube.prompts[whole])
+            self._grids[key] = grids.grid(self.cube(algorithm, metric, probe))
         return self._grids[key]
 
     def estimate(self, algorithm: str, metric: str) -> Estimate | None:
@@ -228,7 +203,7 @@ class Section:
 
     @cached_property
     def pairs(self) -> list[Comparison]:
-        """Every pair on the primary metric: against the baseline first, then trained ones, the better one first."""
+        """Every pair on the primary metric: see ``comparisons.compare`` for their order."""
         return self.comparisons(self.primary.name)
 
     def comparisons(self, metric: str) -> list[Comparison]:
@@ -281,20 +256,8 @@ class Section:
         What trains and has no evaluation at 0 starts where the baseline stands, for that is the policy it was given.
         """
         if (algorithm, metric) not in self._curves:
-            self._curves[algorithm, metric] = self._curve(algorithm, metric)
+            self._curves[algorithm, metric] = curves.of(self, algorithm, metric)
         return self._curves[algorithm, metric]
-
-    def _curve(self, algorithm: str, metric: str) -> list[Point]:
-        grids = [self.on_curve(self.grid(algorithm, metric, probe)) for probe in range(self.probe_count(algorithm))]
-        if not grids or any(not grid.size for grid in grids):
-            return []
-        points = [self._point(grid, metric, self.spent(algorithm, probe)) for probe, grid in enumerate(grids)]
-        starts = algorithm != self.baseline and algorithm not in self.idle
-        if self.baseline and starts and points[0].fraction > 0:
-            start = self.on_curve(self.grid(self.baseline, metric))
-            if start.size:
-                points.insert(0, self._point(start, metric, None))
-        return points
 
     @cached_property
     def curve_prompts(self) -> pd.Index:
@@ -363,35 +326,6 @@ class Section:
     def _mine(self, frame: pd.DataFrame) -> pd.DataFrame:
         mine = (frame["model"] == self.model) & (frame["task"] == self.task) & (frame["budget"] == self.budget)
         return frame[mine]
-
-    def _cube(self, algorithm: str, metric: str, probe: int | None) -> Cube:
-        cells = {seed: cell for seed, cell in self._cells_of(algorithm).items() if metric in cell.metrics}
-        last = probe is None or probe == self.probe_count(algorithm) - 1
-        # A cell that stopped short of an evaluation at 1 has no end to report.
-        cells = {seed: cell for seed, cell in cells.items() if not last or cell.fractions[-1:] == [1.0]}
-        if not cells:
-            return Cube(pd.Index([], dtype=int), pd.Index([], dtype=object), np.zeros((0, 0, 0)))
-        first, *rest = cells.values()
-        prompts, samples = first.prompts, pd.Index(first.samples)
-        for cell in rest:
-            prompts = prompts if prompts.equals(cell.prompts) else prompts.intersection(cell.prompts)
-            samples = samples.intersection(cell.samples)
-        values = []
-        for cell in cells.values():
-            whole = cell.at(metric, -1 if last else int(probe or 0))
-            rows, columns = cell.prompts.get_indexer(prompts), pd.Index(cell.samples).get_indexer(samples)
-            values.append(whole if whole.shape == (len(rows), len(columns)) else whole[np.ix_(rows, columns)])
-        return Cube(pd.Index(cells), prompts, np.stack(values))
-
-    def _point(self, grid: pd.DataFrame, metric: str, spent: pd.DataFrame | None) -> Point:
-        by_seed = means_by_seed(grid)
-        if spent is None:
-            nothing = dict.fromkeys(CURRENCIES, 0.0)
-            return Point(0.0, self.two_way(grid, metric), by_seed, nothing, {seed: nothing for seed in by_seed})
-        costs = spent[list(CURRENCIES)]
-        spent_by_seed = {int(seed): dict(zip(CURRENCIES, row, strict=True)) for seed, *row in costs.itertuples()}
-        mean = {name: float(costs[name].mean()) for name in CURRENCIES}
-        return Point(float(spent["fraction"].mean()), self.two_way(grid, metric), by_seed, mean, spent_by_seed)
 
     def _mean(self, algorithm: str) -> float:
         return float(self.grid(algorithm, self.primary.name).to_numpy().mean())

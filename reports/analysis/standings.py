@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SEED = 0
-"""Of the generators that draw the resamples."""
+"""Of the generator that draws the resamples."""
 RANKING_DRAWS = 500
 WIN_RATE, LENGTH = "win_rate", "length_tokens"
 
@@ -37,8 +37,8 @@ class Ranking:
 
 
 def ranking(section: Section) -> Ranking | None:
-    """Of the finished algorithms, on the seeds and prompts that all of them have."""
-    names, metric = section.finished, section.primary.name
+    """Of the contenders and the baseline, on the seeds and prompts that all of them have: controls are not ranked."""
+    names, metric = _ranked(section, section.finished), section.primary.name
     cubes = [section.cube(name, metric) for name in names]
     if len(cubes) < 3:
         return None
@@ -60,6 +60,11 @@ def ranking(section: Section) -> Ranking | None:
     return Ranking(tuple(names), len(seeds), len(prompts), fit)
 
 
+def _ranked(section: Section, names: Sequence[str]) -> list[str]:
+    """Of ``names`` the contenders and the baseline: other controls take no place among them."""
+    return [name for name in names if name not in section.controls - {section.baseline}]
+
+
 def length_controlled(section: Section) -> dict[str, LengthControlled]:
     """The judge's win rate over the start at equal length, by trained algorithm.
 
@@ -70,18 +75,27 @@ def length_controlled(section: Section) -> dict[str, LengthControlled]:
     if section.baseline is None or warm or not {WIN_RATE, LENGTH} <= set(section.metrics):
         return {}
     found = {}
-    start = section.grid(section.baseline, LENGTH)
     for name in section.trained:
-        lengths, reference = align(section.grid(name, LENGTH), start)
-        outcomes, lengths = align(section.grid(name, WIN_RATE), lengths - reference)
+        outcomes, lengths = _against_start(section, name)
         if outcomes.size:
-            found[name] = preferences.length_controlled(
-                outcomes.to_numpy(),
-                lengths.to_numpy(),
-                rng=np.random.default_rng(SEED),
-                difficulty=_difficulty(section, name, outcomes.columns),
-            )
+            difficulty = _difficulty(section, name, outcomes.columns)
+            found[name] = preferences.length_controlled(outcomes.to_numpy(), lengths.to_numpy(), difficulty=difficulty)
     return found
+
+
+def at_equal_length(section: Section, name: str) -> pd.DataFrame:
+    """``LengthControlled.answers`` of an algorithm as a grid, (seeds, prompts); empty where there is none."""
+    found = section.length_controlled.get(name)
+    if found is None:
+        return pd.DataFrame()
+    outcomes, _ = _against_start(section, name)
+    return pd.DataFrame(found.answers, index=outcomes.index, columns=outcomes.columns)
+
+
+def _against_start(section: Section, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Win rates over the start and lengths less the start's, on the seeds and prompts of all."""
+    lengths, reference = align(section.grid(name, LENGTH), section.grid(str(section.baseline), LENGTH))
+    return align(section.grid(name, WIN_RATE), lengths - reference)
 
 
 def _difficulty(section: Section, name: str, prompts: pd.Index) -> np.ndarray | None:
@@ -95,12 +109,12 @@ def _difficulty(section: Section, name: str, prompts: pd.Index) -> np.ndarray | 
 
 
 def tiers(section: Section) -> dict[str, str]:
-    """Letters by algorithm: two share one exactly where no WIN or LOSS separates them. The best ones have "a".
+    """Letters of contenders and baseline: two share one exactly where no WIN or LOSS separates them. The best have "a".
 
     A letter is a maximal group of algorithms of which none is separated from another.
     """
     apart = {frozenset((pair.a, pair.b)) for pair in section.pairs if pair.verdict.word in ("WIN", "LOSS")}
-    order = section.ranked
+    order = _ranked(section, section.ranked)
     together = {a: {b for b in order if b != a and frozenset((a, b)) not in apart} for a in order}
     groups = sorted(_maximal(set(), set(order), set(), together), key=lambda group: sorted(map(order.index, group)))
     return {

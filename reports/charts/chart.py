@@ -1,8 +1,7 @@
 """What a chart is: a figure of one section, the numbers on it, its finding in words, and marks to point at.
 
 Charts are drawn from a ``Section``'s estimates alone and state their finding in ``alt``, computed from the same
-rows that ``data`` shows. The families of charts are in ``charts_effects.py``, ``charts_training.py``,
-``charts_prompts.py`` and ``charts_design.py``; ``gallery.py`` lists them.
+rows that ``data`` shows. ``gallery.py`` lists them by question.
 """
 
 from __future__ import annotations
@@ -38,6 +37,11 @@ class Mark(NamedTuple):
     """What a reader sees on pointing at it; empty for a part that is not pointed at."""
     seed: int | None = None
     prompt: str = ""
+
+
+OUTLOOK = 0.75
+"""How far beyond what it is of an interval is drawn, in spans of what is drawn."""
+CUT = " An interval that leaves the picture goes on beyond it; its ends are in the data."
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,8 @@ class Drawing:
         self.rows: Rows = []
         self.marks: dict[str, Mark] = {}
         self.endings: list[Ending] = []
+        self.cut = False
+        """Whether an interval goes on beyond the axes."""
 
     @property
     def size(self) -> float:
@@ -163,9 +169,23 @@ class Drawing:
         """Name each series at its end, clear of the lines ``avoid``; in a legend where there is no room."""
         style.label_ends(self.figure, axes or self.axes, self.endings, avoid, self.handles())
 
+    def focus(self, which: str, points: Sequence[float], ends: Sequence[float]) -> None:
+        """Limits of the "x" or "y" axis that show all ``points``, and the ``ends`` of intervals where there is room.
+
+        Intervals of two seeds can be twenty times as wide as what they are of; the caption says where they are cut.
+        """
+        low, high = min(points), max(points)
+        room = OUTLOOK * ((high - low) or 0.1 * abs(high) or 1.0)
+        known = [end for end in ends if np.isfinite(end)]
+        shown = max(min([low, *known]), low - room), min(max([high, *known]), high + room)
+        self.cut |= shown != (min([low, *known]), max([high, *known]))
+        pad = 0.05 * (shown[1] - shown[0] or 1.0)
+        (self.axes.set_xlim if which == "x" else self.axes.set_ylim)(shown[0] - pad, shown[1] + pad)
+
     def handles(self) -> list[Line2D]:
-        """Legend entries of the algorithms that finished."""
-        looks = {name: look for name, look in self.looks.items() if name in self.section.finished}
+        """Legend entries of the algorithms that were drawn."""
+        drawn = {mark.algorithm for mark in self.marks.values()}
+        looks = {name: look for name, look in self.looks.items() if name in drawn}
         return [
             Line2D([], [], color=look.colour, marker=look.marker, linestyle=look.dashes, label=name)
             for name, look in looks.items()
@@ -176,6 +196,7 @@ class Drawing:
         style.lay_out(self.figure)
         full = f"{self.section.slug}-{slug(name)}" if self.section.slug else slug(name)
         data = pd.DataFrame(self.rows)
+        caption += CUT if self.cut else ""
         return Chart(full, title, alt, caption, data, self.marks, self.figure, family or title, axis)
 
 

@@ -84,17 +84,21 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         gap = abs(difference[0])
         at_now = detectable_effect(*expected_error(parts, now, prompts)) if now > 1 else math.nan
         d.axes.axhline(gap, color=style.COLOURS[0], linewidth=1.6 * d.size, linestyle=(0, (5, 2)))
-        d.axes.annotate(f"|{a} − {b}| = {formats.fixed(gap)}", (1, gap), (-4, 4), xycoords=("axes fraction", "data"),
-                        textcoords="offset points", ha="right", color=style.COLOURS[0], fontsize="small")  # fmt: skip
         shown = f"this run: {now} seeds × {prompts} prompts see {formats.fixed(at_now)}"
         d.dot(a, now, at_now, shown, size=9, marker="o", color=INK)
-        d.axes.set_ylim(0, 1.15 * max(gap, float(np.nanmax([at_now, d.rows[min(1, len(d.rows) - 1)]["detectable"]]))))
-        d.axes.set_xlim(2, seeds[-1])
+        top = 1.15 * max(gap, float(np.nanmax([at_now, d.rows[min(1, len(d.rows) - 1)]["detectable"]])))
+        d.axes.set_ylim(0, top)
+        d.axes.set_xlim(1.6, seeds[-1] + 0.4)
+        # Under the line, where the curves do not come before they have seen the difference; above it near the axis.
+        under = gap > 0.1 * top
+        d.axes.annotate(f"|{a} − {b}| = {formats.fixed(gap)}", (0, gap), (4, -4 if under else 4),
+                        xycoords=("axes fraction", "data"), textcoords="offset points", ha="left",
+                        va="top" if under else "bottom", color=style.COLOURS[0], fontsize="small")  # fmt: skip
         d.axes.set_xlabel("training seeds")
         d.axes.set_ylabel("smallest difference seen")
         style.format_axis(d.axes, "x", lambda value: f"{value:.0f}")
         style.format_axis(d.axes, "y", style.short)
-        d.axes.legend(loc="upper right")
+        d.axes.legend(loc="best")
         seen = {int(k): detectable_effect(*expected_error(parts, int(k), prompts)) for k in seeds}
         enough = next((k for k, effect in seen.items() if effect <= gap), None)
         needed = f"{max(enough, ENOUGH_SEEDS)} seeds" if enough else f"more than {seeds[-1]} seeds"
@@ -146,6 +150,10 @@ def best_of(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             d.dot(policy, crossing, reward.mean, tip, size=9)
             d.end(policy, float(best.n[-1]), reward.mean)
             d.rows.append({"series": policy, "n": worth, section.primary.name: reward.mean})
+        rewards = [place.reward for place in frontier.policies.values()]
+        d.focus(
+            "y", [*map(float, best.reward), *(r.mean for r in rewards)], [e for r in rewards for e in (r.low, r.high)]
+        )
         d.axes.set_xscale("log", base=2)
         d.axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
         d.axes.set_xlabel("n, samples of the reference that the best is chosen from")

@@ -167,7 +167,14 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             d.line(name, [estimate.low, estimate.high], [y, y], **ink)
             d.dot(name, estimate.mean, y, tip, size=7, marker="D", markerfacecolor=PAPER, markeredgecolor=INK)
             row = {"algorithm": name, "won": won, "tied": tied, "lost": lost, "win_rate": estimate.mean}
-            d.rows.insert(0, row | {"low": estimate.low, "high": estimate.high})
+            row |= {"low": estimate.low, "high": estimate.high}
+            controlled = section.length_controlled.get(name)
+            if controlled is not None:
+                rate = controlled.win_rate.value
+                told = f"{name}: {rate:.0%} at equal length"
+                d.dot(name, rate, y - 0.36, told, size=5.5, marker="^", color=INK)
+                row["win_rate_at_equal_length"] = rate
+            d.rows.insert(0, row)
         d.row_names(names)
         d.axes.axvline(0.5, color=GREY, linewidth=1.2 * d.size)
         d.axes.set_xlim(0, 1)
@@ -179,6 +186,7 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         alt = f"{best['algorithm']} wins most often against its start: {best['win_rate']:.0%}, ties counted half."
         caption = "Judged against the start of training on the same prompts. Diamond: wins and half the ties; whisker: "
         caption += interval(section)
+        caption += " Triangle below: the rate at equal length." if section.length_controlled else ""
         return d.chart("wins", "Wins, ties and losses", alt=alt, caption=caption)
 
 

@@ -10,7 +10,7 @@ from ..analysis import equality
 from ..analysis.section import Section, sections
 from ..files import write_atomic
 from ..frame import Results
-from . import design, effects, prompts, reward, training
+from . import across, design, drift, effects, judges, prompts, reward, training
 from . import robustness as looks
 from .chart import Chart
 from .style import COLUMN, PAGE, Canvas
@@ -26,6 +26,7 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
     ),
     "At what price?": (
         training.frontier,
+        drift.profile,
         *(partial(training.learning_curve, axis=axis) for axis in training.AXES),
         *(partial(training.cost, axis=axis) for axis in training.COSTS),
     ),
@@ -38,8 +39,14 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
         prompts.lengths,
         design.best_of,
         reward.reliability,
+        *(partial(judges.audit, number=number) for number in range(judges.MOST)),
     ),
-    "What would more data say, or another look?": (design.variance, design.power, looks.robustness),
+    "What would more data say, or another look?": (
+        design.variance,
+        design.power,
+        looks.robustness,
+        across.profiles,
+    ),
 }
 """What a reader asks, and the charts that answer."""
 

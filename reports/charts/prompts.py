@@ -7,14 +7,21 @@ import pandas as pd
 
 from .. import formats
 from ..analysis.section import Section
+from ..preferences import logistic_fit
 from . import style
-from .chart import Chart, drawing, pieces
+from .chart import Chart, Drawing, drawing, pieces
 from .style import GREY, PAGE, Canvas
 
 POINTED = 24
 """Prompts a side, best and worst, that a reader can point at for one algorithm; those between are one line."""
 BINS = 8
 """Of equal count, over the log ratio of lengths."""
+TICKS = 8
+"""On the axis of lengths, at most."""
+CURVE = 40
+"""Points of a fitted line."""
+NARROWEST = float(np.log2(1.12))
+"""Of the axis of lengths, to either side: what is a hundredth longer stands at the middle."""
 
 
 def gains(section: Section, canvas: Canvas = PAGE) -> Chart | None:
@@ -109,21 +116,30 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             if len(y) < 2 * BINS or np.ptp(ratio) == 0:
                 continue
             points = _binned(ratio, y)
-            d.line(name, points[:, 0], points[:, 1], linestyle=d.looks[name].dashes, linewidth=1.6 * d.size)
+            if len(points) < 2:
+                continue
+            fit = logistic_fit(np.stack([np.ones(len(y)), ratio], axis=1), y)
+            xs = np.linspace(points[0, 0], points[-1, 0], CURVE)
+            curve = 1 / (1 + np.exp(-(fit[0] + fit[1] * xs)))
+            d.line(name, xs, curve, linestyle=d.looks[name].dashes, linewidth=1.6 * d.size)
             for x, rate, count in points:
                 tip = f"{name}: {rate:.0%} of {count:.0f} comparisons won at {2**x:.2f} times the length"
                 d.dot(name, x, rate, tip, size=6)
                 d.rows.append({"algorithm": name, "log2_ratio": x, "win_rate": rate, "comparisons": int(count)})
             slopes[name] = float(np.corrcoef(ratio, y)[0, 1]) if np.ptp(y) else 0.0
-            d.end(name, *points[-1, :2])
-            drawn += pieces(points[:, 0].tolist(), points[:, 1].tolist())
+            d.end(name, float(xs[-1]), float(curve[-1]))
+            drawn += pieces(xs.tolist(), curve.tolist())
+            _at_equal_length(d, name)
         if not slopes:
             return None
         d.axes.axhline(0.5, color=GREY, linewidth=1.2 * d.size)
         d.axes.axvline(0, color=GREY, linewidth=1.2 * d.size)
         d.axes.set_ylim(-0.03, 1.03)
         d.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        d.axes.xaxis.set_major_formatter(lambda value, _: f"×{2**value:.2g}")
+        low, high = d.axes.get_xlim()
+        d.axes.set_xlim(min(low, -NARROWEST), max(high, NARROWEST))
+        ratios = ratio_ticks(*d.axes.get_xlim())
+        d.axes.set_xticks(np.log2(ratios), [f"×{ratio:.3g}" for ratio in ratios])
         d.axes.set_xlabel(f"length of the answer, times that of {section.baseline}")
         d.axes.set_ylabel("win rate  → better")
         d.name_ends(drawn)
@@ -131,10 +147,38 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         sense = "longer" if slopes[most] > 0 else "shorter"
         alt = f"Length matters most for {most}: winning and being {sense} correlate with r = {abs(slopes[most]):.2f}."
         caption = (
-            f"{BINS} groups of equally many comparisons. Flat: the judge does not reward length; on the upright line "
+            f"Markers: {BINS} groups of equally many comparisons; line: a logistic fit. Flat: the judge does not "
+            "reward length; on the upright line both answers are equally long."
         )
-        caption += "both answers are equally long."
+        if section.length_controlled:
+            caption += " Hollow on it: the win rate at equal length, with its 95% interval."
         return d.chart("win-length", "Does length win?", alt=alt, caption=caption)
+
+
+def _at_equal_length(d: Drawing, name: str) -> None:
+    """The length-controlled win rate, on the line where both answers are equally long."""
+    controlled = d.section.length_controlled.get(name)
+    if controlled is not None:
+        rate = controlled.win_rate
+        d.line(name, [0, 0], [rate.low, rate.high], linewidth=1.3 * d.size, alpha=0.75)
+        tip = f"{name} at equal length: {rate.value:.0%} {formats.span(100 * rate.low, 100 * rate.high, 0)}"
+        d.dot(name, 0.0, rate.value, tip, size=7, marker="D", hollow=True)
+        d.rows.append({"algorithm": name, "log2_ratio": 0.0, "win_rate": rate.value, "at_equal_length": True})
+
+
+def ratio_ticks(low: float, high: float) -> np.ndarray:
+    """Round ratios between two logarithms to base 2: about six, no two of them alike."""
+    powers = np.arange(np.ceil(low), np.floor(high) + 1)
+    spaced = powers[powers % max(1, -(-len(powers) // TICKS)) == 0]
+    halves = np.sort(np.concatenate([powers, np.log2(0.75) + np.arange(np.floor(low), np.ceil(high) + 2)]))
+    halves = halves[(halves >= low) & (halves <= high)]
+    if high - low > 1.5:
+        return np.asarray(2.0 ** (halves if len(halves) <= TICKS else spaced))
+    for step in (0.05, 0.1, 0.25):
+        ratios = step * np.arange(np.ceil(2**low / step), np.floor(2**high / step) + 1)
+        if len(ratios) <= TICKS:
+            break
+    return np.asarray(ratios)
 
 
 def _binned(x: np.ndarray, y: np.ndarray) -> np.ndarray:

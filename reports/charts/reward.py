@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from .. import formats
-from ..analysis.section import Point, Section
+from ..analysis.curves import Point
+from ..analysis.section import Section
 from . import style
 from .chart import Chart, Drawing, drawing, interval, ranged
 from .style import GREY, PAGE, Canvas

@@ -15,6 +15,7 @@ from scipy import stats
 from .. import formats
 from ..analysis.grids import align
 from ..analysis.section import Section
+from ..analysis.standings import at_equal_length
 from ..statistics import Estimate, two_way
 from .chart import Chart, Mark, drawing
 from .style import GREY, PAGE, Canvas
@@ -96,11 +97,38 @@ def _specifications(section: Section, a: str, b: str) -> Iterator[tuple[str, Est
     ]
     if len(earlier) == 2 and (before := align(*earlier))[0].size:
         yield "one evaluation earlier", _difference(before)
-    for metric in ("win_rate", "train_reward"):
+    if (nearer := _within_smaller_kl(section, a, b)) is not None:
+        yield "within the smaller KL", _difference(nearer)
+    for metric in ("win_rate", *(name for name in section.metrics if name.startswith("win_rate@")), "train_reward"):
         other = align(section.grid(a, metric), section.grid(b, metric))
         if metric != primary and metric in section.metrics and other[0].size and not _equal(other, last):
             yield f"by {formats.phrase(metric)}", _difference(other)
+    controlled = align(at_equal_length(section, a), at_equal_length(section, b))
+    if controlled[0].size:
+        yield "by win rate at equal length", _difference(controlled)
     yield from _halves(section, last)
+
+
+def _within_smaller_kl(section: Section, a: str, b: str) -> Grids | None:
+    """Both at their last evaluation whose mean KL is no more than the smaller of their two at the end.
+
+    None where that is the end for both, or one has no evaluation so near.
+    """
+    curves = {name: section.curve(name, "kl") for name in (a, b)} if "kl" in section.metrics else {}
+    if not curves or not all(curves.values()) or section.baseline in curves:
+        return None
+    cap = min(points[-1].estimate.mean for points in curves.values())
+    places = []
+    for name, points in curves.items():
+        skipped = len(points) - section.probe_count(name)  # the start, which is no probe of its own
+        near = [i - skipped for i, point in enumerate(points) if point.estimate.mean <= cap and i >= skipped]
+        if not near:
+            return None
+        places.append(near[-1])
+    if all(place == section.probe_count(name) - 1 for name, place in zip((a, b), places, strict=True)):
+        return None
+    grids = align(*(section.grid(name, section.primary.name, at) for name, at in zip((a, b), places, strict=True)))
+    return grids if grids[0].size else None
 
 
 def _halves(section: Section, grids: Grids) -> Iterator[tuple[str, Estimate]]:

@@ -6,15 +6,19 @@ the proxy's chart follows arXiv:2210.10760 (Gao et al.), whose axis is the root 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from .. import formats
 from ..analysis import findings
+from ..analysis.curves import Point
 from ..analysis.frontier import on_prompts
-from ..analysis.section import Point, Section
+from ..analysis.section import Section
 from ..frame import CURRENCIES
+from ..statistics import Floats
 from . import style
 from .chart import Chart, Drawing, better, drawing, interval, pieces, ranged
 from .style import GREY, INK, PAGE, Canvas
@@ -82,13 +86,16 @@ def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         most = max(growth, key=lambda name: abs(growth[name]))
         change = "longer" if growth[most] > 0 else "shorter"
         alt = f"{most} changes length most: its completions are {abs(growth[most]):.1f} tokens {change} at the end."
+        if abs(growth[most]) < 0.05:
+            alt = "No algorithm changes the mean length of its completions by a tenth of a token."
         return d.chart("length", "Reward against length", alt=alt, caption=_trajectory_caption(section))
 
 
 def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[str]) -> None:
     """Each algorithm's path through (``against``, primary metric); the end larger, with both intervals."""
     section, primary = d.section, d.section.primary.name
-    bars = []
+    bars, bounds = [], d.axes.dataLim
+    shown_x, shown_y = ([*ends] if d.axes.has_data() else [] for ends in (bounds.intervalx, bounds.intervaly))
     for name in names:
         ys, xs, look = section.curve(name, primary), section.curve(name, against), d.looks[name]
         if not ys or len(xs) != len(ys):
@@ -97,6 +104,8 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             pairs = [(x.by_seed.get(seed), y.by_seed.get(seed)) for x, y in zip(xs, ys, strict=True)]
             kept = np.array([pair for pair in pairs if None not in pair], dtype=float)
             d.line(name, kept[:, 0], kept[:, 1], linewidth=0.9 * d.size, alpha=0.28)
+            shown_x += kept[:, 0].tolist()
+            shown_y += kept[:, 1].tolist()
         x, y = xs[-1].estimate, ys[-1].estimate
         d.line(name, [x.low, x.high], [y.mean] * 2, linewidth=1.3 * d.size, alpha=0.75)
         d.line(name, [x.mean] * 2, [y.low, y.high], linewidth=1.3 * d.size, alpha=0.75)
@@ -112,9 +121,15 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             d.rows.append(row | _numbers(against, x_point) | _numbers(primary, y_point))
         d.end(name, x.mean, y.mean)
         bars += [(x.low, y.mean, x.high, y.mean), (x.mean, y.low, x.mean, y.high)]
+        shown_x += [point.estimate.mean for point in xs]
+        shown_y += [point.estimate.mean for point in ys]
     d.axes.set_ylabel(d.label())
-    if against == "kl":
-        d.axes.set_xlim(left=min(0.0, d.axes.get_xlim()[0]) if d.rows else None)
+    if d.rows:
+        if against == "length_tokens":  # a hundredth of a token is no change of length
+            middle = sum(shown_x) / len(shown_x)
+            shown_x += [0.95 * middle - 0.5, 1.05 * middle + 0.5]
+        d.focus("x", shown_x, [bar[end] for bar in bars for end in (0, 2)])
+        d.focus("y", shown_y, [bar[end] for bar in bars for end in (1, 3)])
     style.format_axis(d.axes, "x", style.short, ticks=8)
     style.format_axis(d.axes, "y", style.short)
     d.name_ends(bars)
@@ -145,12 +160,14 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             d.line(name, roots, golds, left)
             d.line(name, roots, optimised_means, left, linestyle=(0, (4, 1.6)), linewidth=1.4 * d.size)
             d.line(name, optimised_means, golds, right, linestyle=d.looks[name].dashes)
+            fitted = _fit(d, left, name, golds[0], np.array(roots))
             for root, g, o, point in zip(roots, golds, optimised_means, ys, strict=True):
                 tip = f"{name}, {point.fraction:.0%} of the budget: gold {formats.fixed(g)}, train {formats.fixed(o)}"
                 d.dot(name, root, g, tip, left)
                 d.dot(name, root, o, tip, left, hollow=True, size=5)
                 d.dot(name, o, g, tip, right)
-                d.rows.append({"algorithm": name, "fraction": point.fraction, "sqrt_kl": root, gold: g, optimised: o})
+                row = {"algorithm": name, "fraction": point.fraction, "sqrt_kl": root, gold: g, optimised: o}
+                d.rows.append(row | ({"fitted": float(fitted(np.array(root)))} if fitted and root > 0 else {}))
             d.end(name, optimised_means[-1], golds[-1])
         if not d.rows:
             return None
@@ -170,10 +187,31 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         alt = f"{widest} ends with the widest gap: its training reward is {gap} above its gold reward."
         caption = (
             "Left: filled markers are the gold reward, hollow ones on dashed lines the reward that training optimised. "
+            "Thin: gain = d (a − b log d), d = √KL, fitted to the gold reward where it explains most of it; a stroke "
+            "across it is where it turns. "
             "Right: on the dotted line both are equal; a path that bends below it buys proxy without gold. "
             f"Means over seeds and {len(section.curve_prompts)} held-out prompts."
         )
         return d.chart("proxy", "Proxy against gold reward", alt=alt, caption=caption)
+
+
+def _fit(d: Drawing, axes: Axes, name: str, start: float, roots: Floats) -> Callable[[Floats], Floats] | None:
+    """Draw Gao's form through an algorithm's gold reward, as far as it went, and where it turns; None if it is none."""
+    found = d.section.overoptimised.get(name)
+    fit = found.fit if found and d.section.primary.name == "gold_reward" else None
+    if fit is None or not fit.r_squared > 0.5:
+        return None
+
+    def at(root: Floats) -> Floats:
+        return np.asarray(start + root * (fit.a - fit.b * np.log(root)))
+
+    path = np.linspace(0.02, 1.0, 60) * roots.max()
+    d.line(name, path, at(path), axes, linewidth=0.9 * d.size, alpha=0.5)
+    if np.isfinite(fit.d_peak):
+        tip = f"{name}: the fitted gold reward turns at √KL = {fit.d_peak:.2f}"
+        own: dict[str, Any] = {"markeredgecolor": d.looks[name].colour, "markeredgewidth": 1.4 * d.size}
+        d.dot(name, fit.d_peak, float(at(np.array(fit.d_peak))), tip, axes, marker="|", size=14, **own)
+    return at
 
 
 def _same(section: Section, a: str, b: str) -> bool:
@@ -211,6 +249,10 @@ def learning_curve(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart 
                 d.rows.append(row | _numbers(primary, point))
             d.end(name, xs[-1], estimates[-1].mean)
             lines += pieces(xs, [e.mean for e in estimates])
+        seen = [value for points in drawn.values() for p in points for value in (p.estimate.mean, *p.by_seed.values())]
+        d.focus(
+            "y", seen, [end for points in drawn.values() for p in points for end in (p.estimate.low, p.estimate.high)]
+        )
         d.axes.set_xlim(left=0)
         d.axes.set_xlabel(f"{UNITS.get(axis, formats.phrase(axis))} spent")
         d.axes.set_ylabel(d.label())
@@ -259,6 +301,7 @@ def cost(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
                 d.dot(row["algorithm"], totals[i], row["gain"], "", size=16, hollow=True, marker="o", color=INK,
                       markeredgewidth=0.9 * d.size)  # fmt: skip
         d.axes.axhline(0, color=GREY, linewidth=1.4 * d.size)
+        d.focus("y", [0.0, *(row["gain"] for row in d.rows)], [row[end] for row in d.rows for end in ("low", "high")])
         d.axes.set_xlim(0, 1.12 * max(totals) or 1.0)
         d.axes.set_xlabel(COSTS[axis])
         d.axes.set_ylabel(f"gain over {section.baseline}{better(section)}")

@@ -12,7 +12,7 @@ from ..analysis.section import Section, sections
 from ..frame import Results
 from ..resampling import stratified_bootstrap
 from ..statistics import Floats
-from .table import Column, Table
+from .table import ROLE, Column, Table
 
 SEED = 0
 DRAWS = 1000
@@ -20,22 +20,31 @@ DRAWS = 1000
 
 def tables_of_run(results: Results) -> list[Table]:
     """One table a model and budget that was run on two tasks or more, each with a base."""
-    groups: dict[tuple[str, str], list[Section]] = {}
+    return [across(group, f"across-{number}") for number, group in enumerate(groups(results), 1) if len(group) > 1]
+
+
+def groups(results: Results) -> list[list[Section]]:
+    """The sections with a base, those of one model and budget together."""
+    found: dict[tuple[str, str], list[Section]] = {}
     for section in sections(results):
         if section.baseline is not None:
-            groups.setdefault((section.model, section.budget), []).append(section)
-    return [across(group, f"across-{number}") for number, group in enumerate(groups.values(), 1) if len(group) > 1]
+            found.setdefault((section.model, section.budget), []).append(section)
+    return list(found.values())
 
 
 def across(group: list[Section], name: str) -> Table:
     """Probability of improvement over the base, and the interquartile mean of scores that are on one scale.
 
     That scale is the task's own: 0 is the start's mean reward, 1 that of the best of all samples in its pool.
+    Contenders come first, the likeliest to improve at the top; controls stand below them.
     """
-    algorithms = [label for label in group[0].trained if all(label in section.trained for section in group)]
-    rows = [_row(group, label) for label in algorithms]
+    shared = [label for label in group[0].trained if all(label in section.trained for section in group)]
+    controls = frozenset().union(*(section.controls for section in group))
+    rows = [_row(group, label) | {"role": "control" if label in controls else "contender"} for label in shared]
+    rows.sort(key=lambda row: (row["role"] == "control", -row["improvement"]))
     columns = [
         Column("algorithm", "algorithm"),
+        *([Column("role", "role", help=ROLE)] if controls.intersection(shared) else []),
         Column("improvement", "P(improves on base)", "percent", True, "a run beats one of base on the same task"),
     ]
     if all(section.frontier is not None for section in group):
@@ -53,14 +62,14 @@ def across(group: list[Section], name: str) -> Table:
 
 
 def _row(group: list[Section], label: str) -> dict[str, Any]:
-    runs, starts = ([_runs(section, each(section)) for section in group] for each in (lambda _: label, _baseline))
+    runs, starts = ([run_means(section, each(section)) for section in group] for each in (lambda _: label, _baseline))
     pairs = [*runs, *starts]
     tasks = len(group)
     improvement = stratified_bootstrap(
         lambda drawn: probability_of_improvement(drawn[:tasks], drawn[tasks:]), pairs, rng=_rng(), draws=DRAWS
     )[0]
     row: dict[str, Any] = {"algorithm": label} | _columns("improvement", improvement)
-    scaled = [_scaled(section, values) for section, values in zip(group, runs, strict=True)]
+    scaled = [on_one_scale(section, values) for section, values in zip(group, runs, strict=True)]
     known = [task for task in scaled if task is not None]
     if len(known) == tasks:
         means, gaps = stratified_bootstrap(
@@ -74,13 +83,14 @@ def _baseline(section: Section) -> str:
     return str(section.baseline)
 
 
-def _runs(section: Section, label: str) -> Floats:
+def run_means(section: Section, label: str) -> Floats:
     """The mean score of each seed, so that higher is better."""
     primary = section.primary.name
     return np.asarray(section.direction(primary) * section.grid(label, primary).mean(axis=1).to_numpy(), dtype=float)
 
 
-def _scaled(section: Section, runs: Floats) -> Floats | None:
+def on_one_scale(section: Section, runs: Floats) -> Floats | None:
+    """0 is the start's mean reward, 1 that of the best of all samples in the pool; None without one that says that."""
     if section.frontier is None:
         return None
     levels = section.direction(section.primary.name) * section.frontier.best_of_n.reward

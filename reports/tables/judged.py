@@ -70,8 +70,13 @@ class Judged:
         section = self.section
         canaries = self.scoring.canaries
         mine = (canaries[["model", "task", "budget"]] == [section.model, section.task, section.budget]).all(axis=1)
+        return audit(self.verdicts, canaries[mine], self.samples)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """Of the cells that met: ``id``, ``prompt_id``, ``sample``, ``n_tokens``, ``gold_reward``."""
         ids = sorted(set(self.verdicts["a"]) | set(self.verdicts["b"]))
-        return audit(self.verdicts, canaries[mine], _samples(section.results, ids))
+        return _samples(self.section.results, ids)
 
 
 def judged(section: Section) -> list[Judged]:

@@ -18,9 +18,9 @@ from ..analysis.section import Section, sections
 from ..analysis.standings import Ranking
 from ..frame import Results
 from ..verdicts import ENOUGH_SEEDS
-from . import across, checks, judged, ledgers
+from . import across, checks, judged, kl_budget, ledgers
 from .ledgers import runs
-from .table import ARROWS, Cell, Column, Table, spread
+from .table import ARROWS, ROLE, Cell, Column, Table, spread
 
 __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
 
@@ -44,6 +44,8 @@ def _tables(section: Section) -> list[Table]:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
     if section.metrics:
         made.append(metrics(section))
+    if (bought := kl_budget.table(section)) is not None:
+        made.append(bought)
     return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
 
 
@@ -54,15 +56,16 @@ def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
 
 
 def leaderboard(section: Section) -> Table:
-    """One row an algorithm: how good, how sure, how far from the base, at what cost."""
+    """One row an algorithm, contenders before controls: how good, how sure, how far from the base, at what cost."""
     unfinished = [name for name in section.algorithms if name not in section.finished]
-    rows = [_standing(section, name) for name in [*section.ranked, *unfinished]]
+    standing = sorted(section.ranked, key=section.controls.__contains__)  # stable: the better one first in each group
+    rows = [_standing(section, name) for name in [*standing, *unfinished]]
     primary = section.metrics.get(section.primary.name)
     arrow = ARROWS[primary.direction] if primary else ""
     controls = section.controls - {section.baseline}
     columns = [
         Column("algorithm", "algorithm"),
-        *([Column("role", "role", help="a control is held against the others and wins nothing")] if controls else []),
+        *([Column("role", "role", help=ROLE)] if controls else []),
         Column("seeds", "seeds", help="seeds that ended well / planned"),
         Column("primary", formats.phrase(section.primary.name) + arrow, "number", True),
     ]
@@ -192,14 +195,21 @@ def _leaderboard_caption(section: Section) -> str:
             f"Not ranked by {formats.phrase(section.primary.name)}: {listing(section.unranked)}, which write no "
             "text and are never sampled; see every metric."
         )
-    if any(pair.difference.n_seeds < ENOUGH_SEEDS for pair in section.pairs):
-        parts.append(f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing.")
+    parts += _few_seeds(section)
     warned = {name: found.warning for name, found in section.length_controlled.items() if found.warning}
     parts += [f"Win rate of {name} at equal length: {warning}." for name, warning in warned.items()]
     if section.frontier is not None:
         pool = section.frontier
         parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
     return " ".join(parts)
+
+
+def _few_seeds(section: Section) -> list[str]:
+    """That numbers with few seeds decide nothing; whose they are, where they are not everybody's."""
+    few = [name for name in section.trained if len(section.grid(name, section.primary.name)) < ENOUGH_SEEDS]
+    if few == section.trained and few:
+        return [f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing."]
+    return [f"Descriptive only, with fewer than {ENOUGH_SEEDS} seeds: {listing(few)}."] if few else []
 
 
 def pairwise(section: Section) -> Table:

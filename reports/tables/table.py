@@ -29,6 +29,7 @@ PLAIN: dict[str, Callable[[float], str]] = {
     "duration": formats.duration,
     "p": formats.p_value,
 }
+ROLE = "a control is held against the others and wins nothing"
 ARROWS = {"higher": "\u00a0↑", "lower": "\u00a0↓", "none": ""}
 TONES = {
     "WIN": "win",

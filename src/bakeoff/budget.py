@@ -16,14 +16,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bakeoff.errors import BudgetError
+from bakeoff.flops import PassCost
 from bakeoff.spec import BudgetSpec, ScheduleSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bakeoff.contracts import TrainContext
     from bakeoff.roles import RoleModel
-
 
 IDLE_STEPS = 50
 """Optimizer steps after which a budget must have been touched."""
@@ -40,62 +39,6 @@ class Spent:
     tokens_scored: int = 0
     """Positions that went forward only, with no cache: reference, reward and old log-probabilities."""
     flops: float = 0.0
-
-
-@dataclass(frozen=True)
-class PassCost:
-    """FLOPs of the base, from its layers: 2 a weight and token, 4 a query-key pair and head channel.
-
-    A frozen weight needs no weight gradient, so a backward pass costs as much as its forward; an adapter's
-    weights do, so theirs costs twice; attention's backward costs twice its forward.
-    """
-
-    body: int
-    """Per token: all linear layers of the transformer, LoRA apart."""
-    lora: int
-    """Per token: one adapter."""
-    attention: int
-    """Per query-key pair: scores and weighted sum, all layers."""
-    head: int
-    """Per scored row: the language-model head."""
-
-    @classmethod
-    def of(cls, roles: RoleModel) -> PassCost:
-        """Read the layers of the model. Mixture-of-experts layers without ``nn.Linear`` are not seen."""
-        from peft.tuners.lora import LoraLayer
-        from torch import nn
-        from transformers.pytorch_utils import Conv1D
-
-        body = lora = 0
-        for name, module in roles.backbone.named_modules():
-            if ".lora_" in name:
-                continue
-            if isinstance(module, LoraLayer) and "default" in module.lora_A:
-                for matrix in (module.lora_A["default"], module.lora_B["default"]):
-                    lora += 2 * sum(p.numel() for p in matrix.parameters())
-            elif isinstance(module, nn.Linear):
-                body += 2 * module.in_features * module.out_features
-            elif isinstance(module, Conv1D):
-                body += 2 * module.nx * module.nf
-        config = roles.causal_lm.config.get_text_config()
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return cls(
-            body=body,
-            lora=lora,
-            attention=4 * config.num_hidden_layers * config.num_attention_heads * width,
-            head=2 * config.hidden_size * roles.lm_head.weight.shape[0],
-        )
-
-    def forward(self, tokens: int, pairs: int, *, adapter: bool) -> float:
-        return tokens * (self.body + self.lora * adapter) + pairs * self.attention
-
-    def backward(
-        self, tokens: int, pairs: int, *, adapter: bool, recomputed: bool, reached: float = 1.0, trained: float = 1.0
-    ) -> float:
-        """``reached`` is the share of the layers that gradients pass, ``trained`` that of the layers that learn."""
-        once_more = self.forward(tokens, pairs, adapter=adapter) if recomputed else 0.0
-        lora = self.lora * adapter * (reached + trained)
-        return tokens * (self.body * reached + lora) + 2 * pairs * self.attention * reached + once_more
 
 
 @dataclass
@@ -172,7 +115,8 @@ class Meter:
             pairs = rows * length * (length + self._cached)
             trains = torch.is_grad_enabled() and hidden.requires_grad
             recomputed = roles.recomputes_activations and module.training
-            together: list[tuple[str, bool]] = [(role, roles.has(role)) for role in roles.mixed] or [running(roles)]
+            mixed: list[tuple[str, bool]] = [(role, roles.has(role)) for role in roles.mixed]
+            together = mixed or [running(roles)]
             tokens, positions, pairs = (count // len(together) for count in (tokens, positions, pairs))
             for role, adapter in together:
                 spent = self._of(role)
@@ -357,35 +301,3 @@ def learning_rate_scale(fraction: float, schedule: ScheduleSpec) -> float:
             return 1.0
         case "wsd":
             return min(1.0, max(0.0, (1.0 - fraction) / schedule.decay))
-
-
-def trainer_arguments(context: TrainContext) -> dict[str, Any]:
-    """What ``TrainContext.trainer_arguments`` returns; see there.
-
-    ``max_steps`` is the budget's when it limits steps, else out of reach: the callback stops at the budget.
-    No autocast: the base and the adapters are in the cell's precision already.
-    """
-    import torch
-
-    return {
-        "output_dir": str(context.folder),
-        "max_steps": int(context.meter.limits.get("steps", 1_000_000)),
-        "seed": context.seed,
-        "data_seed": context.seed,
-        "bf16": False,
-        "fp16": False,
-        "use_cpu": not torch.cuda.is_available(),
-        # Recomputing activations trades time for memory; at LoRA's batch sizes the memory is there.
-        "gradient_checkpointing": False,
-        "lr_scheduler_type": "constant",
-        "warmup_steps": 0,
-        "max_grad_norm": 1.0,
-        "logging_steps": 1,
-        "logging_first_step": True,
-        "save_strategy": "no",
-        "save_total_limit": 2,
-        "report_to": [],
-        "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "remove_unused_columns": False,
-    }

@@ -1,12 +1,11 @@
-"""One callback that makes any ``transformers.Trainer`` keep a cell's promises.
+"""What makes any ``transformers.Trainer`` keep a cell's promises: its arguments, and one callback.
 
-It counts steps and prompts, schedules the learning rate by the share of the budget spent, stops when the
+The callback counts steps and prompts, schedules the learning rate by the share of the budget spent, stops when the
 budget is spent, probes and checkpoints on the way, and writes the trainer's metrics to the training log.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -15,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from bakeoff.checkpoint import complete
 from bakeoff.models import cast_adapters
 
 if TYPE_CHECKING:
     import torch
 
     from bakeoff.contracts import TrainContext
-
-STATE = "bakeoff.json"
-"""Written last into a checkpoint: a checkpoint without it was cut off and is not resumed from."""
 
 MISLEADING = frozenset({"epoch", "learning_rate", "num_tokens", "step_time"})
 """Metrics of trainers that are not logged: the meter has better, or (learning rate) they do not know its decay."""
@@ -75,10 +72,7 @@ class CellCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved = time.monotonic()
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        temporary = folder / f"{STATE}.partial"
-        temporary.write_text(json.dumps(self.state()))
-        temporary.rename(folder / STATE)
+        complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.state())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
@@ -99,7 +93,33 @@ def _rows_a_step(args: Any) -> int:
     return rows // (getattr(args, "num_generations", None) or 1)
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint under ``folder``, or None."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{STATE}")]
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+def trainer_arguments(context: TrainContext) -> dict[str, Any]:
+    """What ``TrainContext.trainer_arguments`` returns; see there.
+
+    ``max_steps`` is the budget's when it limits steps, else out of reach: the callback stops at the budget.
+    No autocast: the base and the adapters are in the cell's precision already.
+    """
+    import torch
+
+    return {
+        "output_dir": str(context.folder),
+        "max_steps": int(context.meter.limits.get("steps", 1_000_000)),
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "bf16": False,
+        "fp16": False,
+        "use_cpu": not torch.cuda.is_available(),
+        # Recomputing activations trades time for memory; at LoRA's batch sizes the memory is there.
+        "gradient_checkpointing": False,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "remove_unused_columns": False,
+    }

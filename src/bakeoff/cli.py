@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -37,18 +38,27 @@ def _common(
 
 
 def main() -> None:
-    """Entry point of the command ``bakeoff``. A ``BakeoffError`` is told without a traceback, exit code 2."""
+    """Entry point of the command ``bakeoff``. What a user can mend is told without a traceback, exit code 2."""
     try:
         app()
-    except BakeoffError as error:
-        if "--debug" in sys.argv:
+    except (BakeoffError, OSError) as error:
+        told, fix = (error.args[0], error.fix) if isinstance(error, BakeoffError) else _of_the_disk(error)
+        if not told or "--debug" in sys.argv:
             raise
         from rich.console import Console
 
         console = Console(stderr=True)
-        console.print(error.args[0], style="red", markup=False, highlight=False, soft_wrap=True)
-        if error.fix:
-            console.print(error.fix, markup=False, highlight=False, soft_wrap=True)
+        console.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+        if fix:
+            console.print(fix, markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _of_the_disk(error: OSError) -> tuple[str, str]:
+    """What happened to a file, and how to mend it; empty for what is no file's, such as a connection's end."""
+    if not error.filename and error.errno not in (errno.ENOSPC, errno.EIO):
+        return "", ""
+    told = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    return told, "Check the path, its permissions and the space left there; --debug shows where it happened."

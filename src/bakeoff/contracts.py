@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, TrainerCallback
 
     from bakeoff.budget import Meter
+    from bakeoff.checkpoint import LoopCheckpoints, Stateful
     from bakeoff.modelview import ModelView
     from bakeoff.reward_model import RewardModel
     from bakeoff.roles import RoleModel
@@ -219,17 +220,39 @@ class TrainContext:
     """A checkpoint that an interrupted attempt at this cell left in ``folder``, if any."""
     record: Callable[[Mapping[str, float]], None] = lambda metrics: None
     on_step: Callable[[], None] = lambda: None
+    loop_checkpoints: LoopCheckpoints | None = None
+    """Where ``steps`` keeps its checkpoints, if anywhere."""
+    _turn: list[Mapping[str, float]] | None = None
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Write a line of training metrics, stamped with the step and the budget spent."""
-        self.record(metrics)
+        """Write a line of training metrics, stamped with the step and the budget spent; a turn's, at its end."""
+        if self._turn is None:
+            self.record(metrics)
+        else:
+            self._turn.append(metrics)
 
-    def steps(self) -> Iterator[int]:
-        """Optimizer steps for a hand-written loop: yields 0, 1, ... until the budget is spent."""
+    def steps(self, *kept: Stateful) -> Iterator[int]:
+        """Optimizer steps for a hand-written loop: yields 0, 1, ... until the budget is spent.
+
+        ``kept`` is what changes from step to step beside the trained weights and torch's global generator, which are
+        always kept: the optimizer, and whatever else has ``state_dict()`` and ``load_state_dict()``. A checkpoint holds
+        it, and a killed cell goes on there; without any, no checkpoint is written and the cell starts again. Call it
+        once: a checkpoint does not know which of two loops it is of.
+        """
+        checkpoints = self.loop_checkpoints if kept else None
+        if checkpoints and self.resume_from:
+            checkpoints.restore(self.resume_from, kept)
         while not self.meter.is_spent:
+            lines: list[Mapping[str, float]] = []
+            self._turn = lines
             yield self.meter.steps
+            self._turn = None
             self.meter.count_step()
+            for metrics in lines:
+                self.record(metrics)
             self.on_step()
+            if checkpoints and not self.meter.is_spent:
+                checkpoints.save_when_due(self.meter.steps, kept)
 
     @property
     def checkpoint(self) -> str | None:
@@ -258,7 +281,7 @@ class TrainContext:
         Seeded, silent, checkpointed in ``folder``, on the right device and precision, without
         gradient checkpointing or an own learning-rate schedule; ``overrides`` win.
         """
-        from bakeoff.budget import trainer_arguments
+        from bakeoff.callbacks import trainer_arguments
 
         return trainer_arguments(self) | overrides
 

@@ -17,18 +17,23 @@ from bakeoff.spec import MatrixSpec
 
 CHECKPOINT = "last"
 """Which checkpoint is reported: never the best of several, so nothing is chosen on the held-out prompts."""
+RULES = ("include", "exclude")
 STAMPS = ("hash", "declared", "results")
 """Fields of a declaration that are about it and not of it."""
 
 
 def declared(matrix: MatrixSpec) -> dict[str, Any]:
-    """What a matrix declares: the analysis section, and the design that its intervals stand on."""
+    """What a matrix declares: the analysis section, and the design that its intervals stand on.
+
+    Rules are part of the design where there are any: which seeds of what are run is said before they are.
+    """
     return {
         **matrix.analysis.model_dump(mode="json"),
         "seeds": list(matrix.seeds),
         "prompts": matrix.evaluation.prompts,
         "samples": matrix.evaluation.samples,
         "checkpoint": CHECKPOINT,
+        **{key: [dict(rule) for rule in rules] for key in RULES if (rules := getattr(matrix, key))},
     }
 
 
@@ -61,19 +66,20 @@ def amendments(declarations: Sequence[Mapping[str, Any]]) -> list[str]:
         if digest(one) != one["hash"]
     ]
     for before, after in itertools.pairwise(declarations):
-        keys = [key for key in after if key not in STAMPS and after[key] != before.get(key)]
-        changes = ", ".join(f"{key} from {_told(before.get(key))} to {_told(after[key])}" for key in keys)
+        keys = [key for key in {**before, **after} if key not in STAMPS and after.get(key) != before.get(key)]
+        changes = ", ".join(f"{key} from {_told(before.get(key))} to {_told(after.get(key))}" for key in keys)
         lines.append(f"amended {after['declared']}, with {after['results']} cells to look at: {changes}")
     return lines
 
 
 def summary(declaration: Mapping[str, Any]) -> str:
     """A declaration in one line, as ``bakeoff run`` prints it."""
+    rules = [declaration.get(key) for key in RULES]
     margin = "2% of the range" if declaration["margin"] is None else f"{declaration['margin']:g}"
     return (
         f"Declared {declaration['hash']}: {declaration['primary_metric']} decides, {declaration['family']}, margin "
         f"{margin}, {len(declaration['seeds'])} seeds × {declaration['prompts']} prompts, "
-        f"{declaration['checkpoint']} checkpoint"
+        f"{declaration['checkpoint']} checkpoint{', less what its rules leave out' if any(rules) else ''}"
     )
 
 

@@ -149,7 +149,7 @@ def _memory() -> Check:
 
 
 def _cache() -> Check:
-    from bakeoff.models import cache_folder
+    from bakeoff.modelfiles import cache_folder
 
     return _writable("cache", cache_folder())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from bakeoff.contracts import Algorithm, CompletionContext, EvalContext, Evaluator, Judge, Score, Task
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 KEYS = ["prompt_id", "sample"]
 STORED = [*KEYS, "fraction", "prompt", "completion", "n_tokens", "ended_eos", "truncated"]
-SCORED = [*KEYS, "metric", "value"]
 SUMS = {"logp": "token_logps", "reference_logp": "token_reference_logps", "kl": "token_kl"}
 
 
@@ -145,7 +145,10 @@ def evaluate(
     fraction: float,
     pairs: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them."""
+    """All evaluators on one set of samples. Returns ``scores`` and ``samples`` as the store keeps them.
+
+    Of log-probabilities the store keeps each completion's sums, and at the end the KL of every token: four bytes each.
+    """
     known = {row.row["id"] for row in rows}
     context = EvalContext(
         rows=[row.row for row in rows],
@@ -162,4 +165,6 @@ def evaluate(
     stored: dict[str, Any] = {
         name: samples[column].map(sum) for name, column in SUMS.items() if column in samples.columns
     }
+    if fraction == 1.0 and "token_kl" in samples.columns:
+        stored["token_kl"] = samples["token_kl"].map(lambda values: np.asarray(values, dtype=np.float32))
     return scores, samples.assign(fraction=fraction)[STORED].assign(**stored)

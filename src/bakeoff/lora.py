@@ -20,11 +20,11 @@ BASE = "__base__"
 
 
 @contextmanager
-def _computing(layers: Sequence[Any], forward: Callable[[Any], Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def _computing(layers: Sequence[LoraLayer], forward: Callable[[Any], Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Each layer computes what ``forward`` of it says."""
     try:
         for layer in layers:
-            layer.forward = forward(layer)
+            layer.forward = forward(layer)  # type: ignore[attr-defined]  # a mixin: the layer is a Module, too
         yield
     finally:
         for layer in layers:
@@ -72,12 +72,10 @@ class _AddAdapters(torch.autograd.Function):
         downs, ups = weights[::2], weights[1::2]
         inner: list[Tensor | None] = []
         for share, rows, down, up in zip(output.chunk(len(ups)), inputs.chunk(len(ups)), downs, ups, strict=True):
-            if down is None or up is None:
-                inner.append(None)
-                continue
-            product = F.linear(rows, down)
-            share.add_(F.linear(product, up).mul_(scaling))
-            inner.append(product)
+            low = None if down is None else F.linear(rows, down)
+            inner.append(low)
+            if low is not None and up is not None:
+                share.add_(F.linear(low, up).mul_(scaling))
         ctx.mark_dirty(output)
         ctx.save_for_backward(inputs, *downs, *ups, *inner)
         ctx.scaling = scaling

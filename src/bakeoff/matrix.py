@@ -24,7 +24,7 @@ from bakeoff.matrixfile import MatrixFile, dump, parse, read
 from bakeoff.matrixreader import AXES, MatrixReader, called, did_you_mean, unknown_label
 from bakeoff.spec import AlgorithmSpec, CellSpec, MatrixSpec, PluginSpec
 
-__all__ = ["Matrix", "budgets", "cell_id", "load", "stock", "to_yaml"]
+__all__ = ["Matrix", "budgets", "cell_id", "load", "selects", "stock", "to_yaml"]
 
 EVALUATORS = ("reward", "win_rate", "kl", "health")
 JUDGE = "gold"
@@ -63,12 +63,8 @@ class Matrix:
         return cells
 
     def _selects(self, labels: Mapping[str, str]) -> bool:
-        include, exclude = self.spec.include, self.spec.exclude
-        return (
-            (not include or any(_matches(rule, labels) for rule in include))
-            and not any(_matches(rule, labels) for rule in exclude)
-            and (not self.only or any(_matches(rule, labels) for rule in self.only))
-        )
+        asked = not self.only or any(_matches(rule, labels) for rule in self.only)
+        return asked and selects(labels, self.spec.include, self.spec.exclude)
 
 
 def load(source: str | Path, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> Matrix:
@@ -169,6 +165,14 @@ def _selection(text: str, spec: MatrixSpec) -> Mapping[str, Any]:
             raise MatrixError(f"--only {text}: {problem}")
         rule.setdefault(axis, []).append(value)
     return rule
+
+
+def selects(
+    labels: Mapping[str, str], include: Sequence[Mapping[str, Any]] = (), exclude: Sequence[Mapping[str, Any]] = ()
+) -> bool:
+    """Whether a matrix with these rules has the cell of ``labels``, one for each of ``AXES``."""
+    included = not include or any(_matches(rule, labels) for rule in include)
+    return included and not any(_matches(rule, labels) for rule in exclude)
 
 
 def _matches(rule: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

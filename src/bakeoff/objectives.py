@@ -89,7 +89,7 @@ def group_advantages(
 
 
 def leave_one_out_advantages(rewards: Tensor, group: int) -> Tensor:
-    """Reward minus the mean reward of the others of its group, (B,): RLOO (arXiv:2402.14740, §3)."""
+    """Reward minus the mean reward of the others of its group, (B,): RLOO (arXiv:2402.14740, §2.3)."""
     grouped = rewards.view(-1, group)
     return ((grouped - grouped.mean(1, keepdim=True)) * (group / (group - 1))).reshape(-1)
 

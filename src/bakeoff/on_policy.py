@@ -26,7 +26,7 @@ class OnPolicySettings(PluginSettings):
     """What every on-policy algorithm can set."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak learning rate of the policy; it decays linearly over the budget. LoRA: 1e-5 to 1e-3."""
+    """Peak learning rate of the policy; it follows the matrix's schedule. LoRA: 1e-5 to 1e-3."""
     prompts_per_rollout: int = Field(default=8, ge=1)
     """Distinct prompts sampled before each round of updates."""
     group: int = Field(default=8, ge=1)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from bakeoff import models, registry
+from bakeoff import modelfiles, registry
 from bakeoff.contracts import Algorithm, Source
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
+from bakeoff.executors import default_workers
 from bakeoff.setup import task_and_data
 from bakeoff.spec import CellSpec
-from bakeoff.stageids import has_reward_model
+from bakeoff.stageids import StageKey, has_reward_model
 
 BYTES_PER_WEIGHT = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.52}
 FLOPS_PER_SECOND = {"gpu": 5e13, "core": 7e10}
 """What small batches reach, roughly: a current GPU, one core of a current server CPU in bf16."""
+LOAD_S = 6.0
+"""Loading a model and writing the results."""
 PROCESS_BYTES = 1.2e9
 """A Python process with torch, transformers and trl imported, and its allocator's slack."""
 
@@ -98,55 +102,97 @@ def _prompts_ranked(cell: CellSpec) -> int:
     return len(data.train) if "preferences" in data.provides else min(cell.preparation.prompts, len(data.train))
 
 
-def estimate(cell: CellSpec) -> Estimate:
-    """A rough price from the model's shape and the budget; past cells of a run are the better guess."""
-    weights = _weights(cell)
-    rate = FLOPS_PER_SECOND["gpu"] if gpus() else FLOPS_PER_SECOND["core"] * cores()
-    task, _ = task_and_data(cell.task)
-    tokens = task.settings.max_new_tokens + min(32, task.settings.max_prompt_tokens)
-    limits = cell.budget.limits()
-    # 32 sequences a step, generated, scored and trained on: 2 + 2 + 4 FLOPs a weight and token.
-    guesses = {
-        "seconds": limits.get("seconds"),
-        "flops": limits["flops"] / rate if "flops" in limits else None,
-        "steps": limits["steps"] * 32 * tokens * 8 * weights / rate if "steps" in limits else None,
-        "prompts": limits["prompts"] * 4 * tokens * 8 * weights / rate if "prompts" in limits else None,
-        "tokens_trained": limits["tokens_trained"] * 8 * weights / rate if "tokens_trained" in limits else None,
-        "tokens_generated": limits["tokens_generated"] * 8 * weights / rate if "tokens_generated" in limits else None,
-    }
-    train = min((guess for guess in guesses.values() if guess is not None), default=0.0)
-    if not registry.load("algorithm", cell.algorithm.name).trains:
-        train = 0.0
-    stages = _stage_tokens(cell, tokens) * 6 * weights / rate
-    measured = (
-        cell.evaluation.prompts * cell.evaluation.samples + cell.evaluation.probes * cell.evaluation.probe_prompts
-    )
-    seconds = 6.0 + train + stages + measured * tokens * 6 * weights / rate
+def estimate(cell: CellSpec, stages: Collection[StageKey] = ()) -> Estimate:
+    """A rough price from the model's shape, the rows and the budget; past cells of a run are the better guess.
+
+    ``stages`` are those that this cell is the first to need: what cells share is paid once.
+    """
+    weights, tokens, spec = _weights(cell), _tokens(cell), cell.evaluation
+    rate = FLOPS_PER_SECOND["gpu"] if gpus() else FLOPS_PER_SECOND["core"] * (cores() // default_workers())
+    pace = _Pace(weights, tokens, rate)
+    train = _training_s(cell.algorithm.name, cell.algorithm.settings, cell.budget.limits(), pace)
+    shared = sum(_stage_s(cell, key, pace) for key in stages)
+    # Each completion is sampled, and scored by policy and reference.
+    measured = (spec.prompts * spec.samples + spec.probes * spec.probe_prompts) * pace.sequence_s(6)
     trainable = 0.04 * weights * 12 * 2
     activations = 16 * tokens * weights**0.5 * 100  # 16 sequences; 1.2 MB a token at 135M weights
     size = PROCESS_BYTES + weights * BYTES_PER_WEIGHT[cell.model.precision] + trainable + activations
-    return Estimate(seconds, size, "a guess from the model's size and the budget" if weights else "no model size known")
+    basis = "a guess from the model's size and the budget" if weights else "no model size known"
+    return Estimate(LOAD_S + train + shared + measured, size, basis)
 
 
-def _stage_tokens(cell: CellSpec, tokens: int) -> float:
-    """What the cell's reward model and its samples cost, in trained tokens.
+class _Pace(NamedTuple):
+    """What seconds are made of: the model's weights, the tokens of a sequence, FLOPs a second."""
 
-    Each cell that uses it is charged, though only the first computes it: a plan is on the safe side.
-    """
-    spec = cell.preparation
-    if not has_reward_model(cell):
+    weights: float
+    tokens: float
+    rate: float
+
+    def sequence_s(self, flops: float) -> float:
+        """Seconds a sequence, for so many FLOPs a weight and token: 2 to sample, 2 to score, 4 to train on."""
+        return flops * self.weights * self.tokens / self.rate
+
+
+def _training_s(name: str, settings: Mapping[str, Any], limits: Mapping[str, float], pace: _Pace) -> float:
+    """Seconds until the first limit is spent. Sequences a step are read off settings that go by their usual names."""
+    plugin = registry.load("algorithm", name)
+    if not plugin.trains:
         return 0.0
-    pairs = "preferences" in task_and_data(cell.task)[1].provides
-    completions = spec.reward_model.steps * spec.reward_model.batch * (2 if pairs else spec.samples)
-    sampled = 0 if pairs else spec.prompts * spec.samples
-    return tokens * (completions + sampled / 3)  # a sampled token costs 2 FLOPs a weight, a trained one 6
+    rolls_out = "prompts" in plugin.consumes
+    pairs = bool(plugin.consumes & {"preferences", "rankings"}) and not rolls_out
+    group = _count(settings, "group", default=1 + pairs)
+    prompts = _count(settings, "prompts_per_rollout", "batch", default=16)
+    sequence_s = pace.sequence_s(8 if rolls_out else 6)
+    seconds_each = {
+        "seconds": 1.0,
+        "flops": 1 / pace.rate,
+        "steps": prompts * group / _count(settings, "minibatches", default=1) * sequence_s,
+        "prompts": group * sequence_s,
+        "tokens_trained": sequence_s / pace.tokens,
+        "tokens_generated": sequence_s / pace.tokens,
+    }
+    return min(limit * seconds_each[name] for name, limit in limits.items())
+
+
+def _count(settings: Mapping[str, Any], *names: str, default: int) -> int:
+    """The first of these settings that is there; a stranger's may go by the name and be something else."""
+    counts = (settings.get(name) for name in names)
+    return next((count for count in counts if type(count) is int and count > 0), default)
+
+
+def _stage_s(cell: CellSpec, key: StageKey, pace: _Pace) -> float:
+    """Seconds of a stage that is computed by this cell."""
+    made, measured = cell.preparation, cell.evaluation
+    if key.kind == "warm-start":
+        algorithm, _ = key.inputs["algorithm"]
+        return _training_s(algorithm["name"], algorithm["settings"], key.inputs["budget"], pace)
+    if key.kind == "reward-model":
+        model = made.reward_model
+        each = 2 if "preferences" in task_and_data(cell.task)[1].provides else made.samples
+        return model.steps * model.batch * each * pace.sequence_s(4)
+    drawn = {
+        "samples": made.prompts * made.samples,
+        "held-out-samples": measured.prompts * made.samples,
+        "reference-samples": measured.prompts * measured.samples,
+        "reference-pool": measured.prompts * measured.reference_samples,
+    }
+    return drawn[key.kind] * pace.sequence_s(2)
+
+
+def _tokens(cell: CellSpec) -> float:
+    """Tokens of a sequence: four characters of the prompt make one, and completions are as long as they may be."""
+    task, data = task_and_data(cell.task)
+    asked = [row.get("prompt") or row.get("text") or "" for row in data.train[:100]]
+    texts = [text if isinstance(text, str) else "".join(str(part.get("content")) for part in text) for text in asked]
+    prompt = sum(map(len, texts)) / 4 / max(1, len(texts))
+    return min(prompt, task.settings.max_prompt_tokens) + float(task.settings.max_new_tokens)
 
 
 def _weights(cell: CellSpec) -> float:
     """The number of weights: from the config, else from the size of the GGUF file at 4.5 bits a weight."""
     try:
-        config = models.read_config(cell.model)
-        source = models.locate(cell.model)
+        config = modelfiles.read_config(cell.model)
+        source = modelfiles.locate(cell.model)
     except ModelError:
         return 0.0
     if config:

@@ -24,12 +24,13 @@ from bakeoff.rankings import Rankings, asked_for
 from bakeoff.roles import ADAPTERS
 from bakeoff.rollout import Sequences, eval_mode
 from bakeoff.rows import tokenise_row
-from bakeoff.seeds import derive_seed
+from bakeoff.seeds import derive_seed, in_turn
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
+    from bakeoff.checkpoint import Stateful
     from bakeoff.roles import RoleModel
     from bakeoff.spec import RewardModelSettings
 
@@ -43,7 +44,7 @@ def load_stage(folder: Path) -> RewardModel:
 
     Raises ``StoreError`` for a folder that is no such stage, ``ModelError`` when its base is not what it was.
     """
-    from bakeoff import models
+    from bakeoff import modelfiles, models
     from bakeoff.roles import RoleModel
     from bakeoff.spec import LoraSpec, ModelSpec
     from bakeoff.store import read_json
@@ -55,7 +56,7 @@ def load_stage(folder: Path) -> RewardModel:
             fix="Name a folder stages/reward-model-... of a run that trained a reward model.",
         )
     spec, lora = ModelSpec.model_validate(record["model"]), LoraSpec.model_validate(record["lora"])
-    if models.fingerprint(spec) != record["inputs"]["model"]:
+    if modelfiles.fingerprint(spec) != record["inputs"]["model"]:
         raise ModelError(
             f"the base '{spec.label}' of {folder} is not the model that the reward model was trained on.",
             fix="Restore the model's files, or train the reward model again.",
@@ -153,27 +154,23 @@ class RewardModel:
         rankings: Rankings,
         settings: RewardModelSettings,
         *,
-        steps: Iterable[int],
+        steps: Callable[[Stateful], Iterable[int]],
         decay: Callable[[int], float],
         seed: int,
         log: Callable[[Mapping[str, float]], None] = lambda metrics: None,
     ) -> None:
         """Train on what ``settings`` ask of ``rankings``; ``facts`` tell of it. ``normalise`` it then.
 
-        One optimizer step each of ``steps``, at ``decay(step)`` times the learning rate.
+        One optimizer step each of ``steps(optimizer)``, at ``decay(step)`` times the learning rate.
         """
         rows = asked_for(rankings, settings)
         parameters = self.roles.parameters("reward")
         optimizer = MasterAdamW(parameters, lr=settings.learning_rate)
-        generator = torch.Generator().manual_seed(seed)
-        order: list[int] = []
         loss = torch.zeros(())
         self.roles.trained.add("reward")
         self.roles.refresh()
-        for step in steps:
-            while len(order) < settings.batch:
-                order += torch.randperm(len(rows), generator=generator).tolist()
-            batch, order = [rows[index] for index in order[: settings.batch]], order[settings.batch :]
+        for step in steps(optimizer):
+            batch = [rows[index] for index in in_turn(seed, "rankings", step, settings.batch, len(rows))]
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * decay(step)
             optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""From a matrix to its cells on disk: plan them, run what is missing.
+"""Running what a matrix asks for and the store lacks: dispatch, stop, resume.
 
 Running again does only what is missing. A cell that failed is on record, and is tried again.
 """
@@ -6,97 +6,28 @@ Running again does only what is missing. A cell that failed is on record, and is
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import datetime
 import importlib
 import logging
 import signal
-import statistics
-import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bakeoff import declaration, registry
-from bakeoff import matrix as matrices
-from bakeoff.environment import command_line, environment
+from bakeoff import declaration, planning
+from bakeoff.environment import environment
 from bakeoff.executors import LocalExecutor
 from bakeoff.matrix import Matrix
+from bakeoff.planning import PlannedCell
 from bakeoff.progress import Display
-from bakeoff.spec import CellSpec
 from bakeoff.store import Store
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bakeoff.stageids import StageKey
-
 logger = logging.getLogger(__name__)
-
-WORKER = "bakeoff.worker"
-"""The module that runs a cell: ``run_cell``, ``fingerprints``, ``incompatible``, ``estimate``, ``planned_stages``,
-``PRELOAD``."""
-
-State = Literal["done", "to do", "partial", "failed", "incompatible"]
-LABELS = ("model", "task", "budget", "algorithm", "seed")
-
-
-@dataclass(frozen=True)
-class PlannedCell:
-    """A cell of the matrix: what it is, whether it is done, and what it should cost.
-
-    ``why`` is the reason of "failed" and "incompatible". ``seconds`` (wall-clock) and ``bytes`` (peak
-    memory) are what like cells of this run took, or else a rough estimate, as ``basis`` says.
-    """
-
-    id: str
-    cell: CellSpec
-    state: State
-    why: str
-    seconds: float
-    bytes: float
-    basis: str
-    stages: tuple[StageKey, ...] = ()
-    """What it uses and other cells may share, in the order in which it does."""
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a run has to compute it."""
-        return self.state not in ("done", "incompatible")
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        """The cell's place in the matrix: model, task, budget, algorithm (labels) and seed."""
-        cell = self.cell
-        names = (cell.model.label, cell.task.label, cell.budget.name, cell.algorithm.label, cell.seed)
-        return dict(zip(LABELS, names, strict=True))
-
-    def record(self) -> dict[str, Any]:
-        """What plan.json says of the cell."""
-        algorithm, preset = self.cell.algorithm.name, self.cell.algorithm.preset
-        return {
-            "id": self.id,
-            **self.labels,
-            "algorithm_name": algorithm,
-            "preset": preset,
-            "title": registry.variant(algorithm, preset).title,
-            "incompatible": self.why if self.state == "incompatible" else None,
-            "estimated_s": self.seconds,
-        }
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage that cells of the matrix share: computed by the first that needs it."""
-
-    id: str
-    label: str
-    is_done: bool
-    cells: tuple[PlannedCell, ...]
-    """Those that use it."""
 
 
 @dataclass(frozen=True)
@@ -113,127 +44,6 @@ class Summary:
         return sum(count for status, count in self.statuses.items() if status not in ("ok", "incompatible", "not_run"))
 
 
-# ---------------------------------------------------------------------------------------- plan
-
-
-def plan(matrix: Matrix, store: Store) -> list[PlannedCell]:
-    """The cells that ``matrix`` asks for, in the order in which they run: all of one seed, then the next.
-
-    So a run that is stopped early is a comparison already. Reads the store and writes nothing.
-    """
-    work, past = importlib.import_module(WORKER), _past_costs(store)
-    return [_planned(cell, cell_id, store, work, past) for cell_id, cell in _cells(matrix).items()]
-
-
-def stages(cells: Sequence[PlannedCell], store: Store) -> list[PlannedStage]:
-    """The stages that ``cells`` use, in the order in which they are first needed."""
-    users: dict[str, list[PlannedCell]] = {}
-    labels: dict[str, str] = {}
-    for cell in cells:
-        for key in cell.stages:
-            users.setdefault(key.id, []).append(cell)
-            labels[key.id] = key.label
-    return [PlannedStage(key, labels[key], store.stage(key).exists(), tuple(using)) for key, using in users.items()]
-
-
-def _cells(matrix: Matrix) -> dict[str, CellSpec]:
-    """The matrix's cells by id, seed by seed."""
-    fingerprints = importlib.import_module(WORKER).fingerprints
-    cells = sorted(matrix.cells(), key=lambda cell: matrix.spec.seeds.index(cell.seed))
-    return {matrices.cell_id(cell, fingerprints=fingerprints(cell)): cell for cell in cells}
-
-
-def _planned(cell: CellSpec, cell_id: str, store: Store, work: Any, past: Mapping[tuple[str, ...], Any]) -> PlannedCell:
-    state: State = "to do"
-    why = ""
-    status = store.status(cell_id)
-    if status is not None and status["status"] == "ok":
-        state = "done"
-    elif status is not None and status["status"] == "incompatible":
-        state, why = "incompatible", status["reason"]
-    elif reason := work.incompatible(cell):
-        state, why = "incompatible", reason
-    elif store.partial(cell_id).exists():
-        state = "partial"
-    elif status is not None:
-        state, why = "failed", f"{status['status']}: {status['reason']}"
-    like = past.get((cell.model.label, cell.task.label, cell.budget.name, cell.algorithm.label))
-    if like:
-        seconds, peaks = zip(*like, strict=True)
-        known = (statistics.median(seconds), max(peaks), f"{len(like)} cells of this run")
-    else:
-        guess = work.estimate(cell)
-        known = (guess.seconds, guess.bytes, guess.basis)
-    keys = () if state == "incompatible" else tuple(work.planned_stages(cell))
-    return PlannedCell(cell_id, cell, state, why, *known, stages=keys)
-
-
-def _past_costs(store: Store) -> dict[tuple[str, ...], list[tuple[float, float]]]:
-    """Seconds and peak bytes of the cells that ended well, by model, task, budget and algorithm."""
-    costs: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-    for entry in _earlier_plan(store).get("cells", []):
-        status = store.status(entry["id"])
-        if status is not None and status["status"] == "ok":
-            ledger = store.cell(entry["id"]) / "ledger.json"
-            peak = store.read_json(ledger).get("peak_bytes") if ledger.exists() else None
-            key = tuple(entry[name] for name in LABELS[:-1])
-            costs.setdefault(key, []).append((status["wall_s"], peak or 0))
-    return costs
-
-
-def _earlier_plan(store: Store) -> dict[str, Any]:
-    return store.read_json(store.plan_path) if store.plan_path.exists() else {}
-
-
-def write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> None:
-    """Amend the run's plan with the cells asked for, and say what it stands on.
-
-    The plan holds the cells that were ever asked for and still belong to the matrix without ``--only``,
-    in its order. Cells that no longer do (a setting changed, so their ids did) stay on disk and are listed
-    as "retired": reports leave them out. Nothing is written when nothing changes.
-    """
-    with store.lock("plan"):
-        earlier = _earlier_plan(store)
-        known = {entry["id"]: entry for entry in earlier.get("cells", []) + earlier.get("retired", [])}
-        kept = {entry["id"] for entry in earlier.get("cells", [])} | {cell.id for cell in cells}
-        asked = {cell.id: cell.record() for cell in cells}
-        order = [*_cells(dataclasses.replace(matrix, only=()))]
-        planned = [asked.get(key) or known[key] for key in order if key in kept]
-        retired = [entry for key, entry in known.items() if key not in order]
-        plan = {
-            "name": store.folder.name,
-            "created": earlier.get("created") or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "command": command_line(sys.argv),
-            "declarations": declaration.declare(matrix.spec, earlier.get("declarations", []), results=_results(store)),
-            "matrix": matrix.spec.model_dump(mode="json"),
-            "cells": planned,
-            "retired": retired,
-        }
-        if _comparable(plan) == _comparable(earlier):
-            return
-        yaml = f"# {plan['command']}\n{matrices.to_yaml(matrix.spec)}"
-        store.write_bytes(store.folder / "matrix.yaml", yaml.encode())
-        store.write_json(store.plan_path, plan)
-
-
-def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan without what differs between two runs of the same matrix."""
-    entries = {
-        part: [{key: value for key, value in entry.items() if key != "estimated_s"} for entry in plan.get(part, [])]
-        for part in ("cells", "retired")
-    }
-    return {key: plan.get(key) for key in ("name", "declarations", "matrix")} | entries
-
-
-def _results(store: Store) -> int:
-    """Cells on disk that ended well, of this matrix or an earlier one: what somebody may have looked at."""
-    folders = (store.folder / "cells").glob("*/status.json")
-    return sum(store.is_done(path.parent.name) for path in folders if path.parent.suffix != ".partial")
-
-
-# ----------------------------------------------------------------------------------------- run
-
-
 def run(
     matrix: Matrix,
     store: Store,
@@ -246,22 +56,22 @@ def run(
     What the run stands on is written before the first cell trains. Ctrl-C and SIGTERM stop the cells
     and leave them resumable. Other processes may run cells of the same store: each cell is computed once.
     """
-    cells = plan(matrix, store)
-    write_plan(matrix, cells, store)
+    cells = planning.plan(matrix, store)
+    planning.write_plan(matrix, cells, store)
     if console is not None:
-        console.print(declaration.summary(_earlier_plan(store)["declarations"][-1]), highlight=False, soft_wrap=True)
+        declared = store.read_json(store.plan_path)["declarations"][-1]
+        console.print(declaration.summary(declared), highlight=False, soft_wrap=True)
     due = [cell for cell in cells if cell.is_due]
     interrupted = False
     if due:
         store.write_json(store.folder / "environment.json", environment())
-        preload = importlib.import_module(WORKER).PRELOAD
-        executor = LocalExecutor(store, workers, function=f"{WORKER}:run_cell", preload=preload)
+        preload = importlib.import_module(planning.WORKER).PRELOAD
+        executor = LocalExecutor(store, workers, function=f"{planning.WORKER}:run_cell", preload=preload)
         with _sigterm_is_ctrl_c(), Display(store, executor.workers, console) as display:
             interrupted = not _dispatch(deque(due), executor, store, display)
         # A cell may have turned out to be incompatible. The ids stand: source edited meanwhile is for the next run.
-        work, past = importlib.import_module(WORKER), _past_costs(store)
-        cells = [_planned(cell.cell, cell.id, store, work, past) for cell in cells]
-        write_plan(matrix, cells, store)
+        cells = planning.planned({cell.id: cell.cell for cell in cells}, store)
+        planning.write_plan(matrix, cells, store)
         if not interrupted:
             _compare(matrix, store)
     return Summary(Counter(_final_status(cell, store) for cell in cells), interrupted, ran=len(due))
@@ -280,6 +90,7 @@ def _compare(matrix: Matrix, store: Store) -> None:
 def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store, display: Display) -> bool:
     """Run all cells. False when it was told to stop: then those that were running can be resumed."""
     locks: dict[str, Any] = {}
+    before = {planned.id: store.status(planned.id) for planned in waiting}
     try:
         while waiting or locks:
             for _ in range(len(waiting)):
@@ -288,7 +99,7 @@ def _dispatch(waiting: deque[PlannedCell], executor: LocalExecutor, store: Store
                 planned = waiting.popleft()
                 if lock := _claim(planned.id, store):
                     store.recover_cell(planned.id)
-                    if store.is_done(planned.id):
+                    if store.status(planned.id) != before[planned.id]:  # another runner has computed it, well or not
                         lock.release()
                         continue
                     locks[planned.id] = lock

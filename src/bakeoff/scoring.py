@@ -46,21 +46,21 @@ def score_samples(
 ) -> pd.DataFrame:
     """Every evaluator's rows, one below the other. Those that need it are handed the ``model``.
 
-    A number that is not finite is a ``PluginFailure``: it would vanish in a mean.
+    Raises ``PluginFailure`` when one raises, gives other columns, or a number that is not finite: it would vanish in
+    a mean.
     """
     columns = [*KEYS, "metric", "value"]
     frames = []
     for evaluator in evaluators:
+        name = f"evaluator {type(evaluator).__name__}"
         try:
-            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)
+            frame = evaluator.score(replace(context, model=model) if "model" in evaluator.needs else context)[columns]
+            finite = frame["value"].astype(float).abs().lt(float("inf"))
         except Exception as error:
-            raise PluginFailure(f"evaluator {type(evaluator).__name__} failed") from error
-        finite = frame["value"].astype(float).abs().lt(float("inf"))
+            raise PluginFailure(f"{name} failed") from error
         if not finite.all():
             metrics = ", ".join(frame.loc[~finite, "metric"].unique())
-            raise PluginFailure(
-                f"evaluator {type(evaluator).__name__} gave {(~finite).sum()} numbers that are not finite ({metrics})"
-            )
+            raise PluginFailure(f"{name} gave {(~finite).sum()} numbers that are not finite ({metrics})")
         frames.append(frame)
     return stack(frames, columns)
 

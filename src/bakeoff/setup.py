@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import models, registry
+from bakeoff import modelfiles, models, registry
 from bakeoff.contracts import Score, Task, TaskData
 from bakeoff.errors import BakeoffError, PluginError, PluginFailure
 from bakeoff.rows import CommonRows, tokenise
@@ -158,7 +158,7 @@ def parity(setup: Setup) -> dict[str, Any]:
         return sha([(row.row["id"], row.prompt_ids, dict(row.completions), row.text_ids) for row in rows])
 
     return {
-        "model_sha": models.fingerprint(cell.model),
+        "model_sha": modelfiles.fingerprint(cell.model),
         "tokenizer_sha": sha(sorted(tokenizer.get_vocab().items())),
         "template_sha": sha(tokenizer.chat_template),
         "precision": cell.model.precision,

@@ -133,7 +133,8 @@ class RewardModelSettings(Spec):
     centring: float = Field(default=0.0, ge=0)
     """Weight of the pull of a prompt's mean reward to 0, with every loss (arXiv:2312.09244: 0.01)."""
     learning_rate: float = Field(default=5e-4, gt=0)
-    """Peak, for adapter and head; decays linearly. LoRA: 1e-4 to 1e-3."""
+    """Peak, for adapter and head; decays linearly in a stage, follows the matrix's schedule in a row. LoRA: 1e-4 to
+    1e-3."""
     batch: int = Field(default=16, ge=1)
     """Prompts an optimizer step, each with all its completions."""
     comparisons: int | None = Field(default=None, ge=1)
@@ -229,9 +230,9 @@ class CellSpec(Spec):
     preparation: PreparationSpec = PreparationSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     warm_start: WarmStart = ()
-    timeout_s: float | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
     """Wall-clock limit of the whole cell, set-up and evaluation included; then it is killed."""
-    checkpoint_s: float = 60.0
+    checkpoint_s: float = Field(default=60.0, ge=0)
     """Seconds between checkpoints: what a crash can lose."""
 
 
@@ -268,5 +269,5 @@ class MatrixSpec(Spec):
     preparation: PreparationSpec = PreparationSpec()
     schedule: ScheduleSpec = ScheduleSpec()
     warm_start: WarmStart = ()
-    timeout_s: float | None = None
-    checkpoint_s: float = 60.0
+    timeout_s: float | None = Field(default=None, gt=0)
+    checkpoint_s: float = Field(default=60.0, ge=0)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import bakeoff
-from bakeoff import models, registry
+from bakeoff import modelfiles, registry
+from bakeoff.contracts import Source
 from bakeoff.executors import visible_gpus
 from bakeoff.setup import task_and_data
 from bakeoff.spec import CellSpec
@@ -27,6 +28,8 @@ class StageKey:
     inputs: Mapping[str, Any]
     label: str
     """What a plan and a report call it."""
+    charged: bool = True
+    """Whether it is on the ledgers of the cells that use it: measuring is nobody's training cost."""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class StageKeys:
             name: value for name, value in self.task.settings.model_dump().items() if not isinstance(value, Path)
         }
         return {
-            "model": models.fingerprint(cell.model),
+            "model": modelfiles.fingerprint(cell.model),
             "precision": cell.model.precision,
             "device": self.device,
             "task": [cell.task.name, registry.source_hash(type(self.task)), settings],
@@ -86,10 +89,10 @@ class StageKeys:
         return StageKey("samples", inputs, f"{spec.samples} samples of {spec.prompts} prompts")
 
     def held_out_samples(self) -> StageKey:
-        """The same of the evaluation prompts, for pairs to measure a reward model on: charged to nobody."""
+        """The same of the evaluation prompts, for pairs to measure a reward model on."""
         prompts, samples = self.cell.evaluation.prompts, self.cell.preparation.samples
         inputs = {**self._start(), "prompts": prompts, "samples": samples}
-        return StageKey("held-out-samples", inputs, f"{samples} samples of {prompts} held-out prompts")
+        return StageKey("held-out-samples", inputs, f"{samples} samples of {prompts} held-out prompts", charged=False)
 
     def reward_model(self) -> StageKey:
         """A reward model of the task's pairs or of ranked samples."""
@@ -106,13 +109,13 @@ class StageKeys:
         return StageKey("reward-model", inputs, f"reward model of {count} comparisons" if count else "reward model")
 
     def reference_samples(self) -> StageKey:
-        """Completions of the evaluation prompts from where the policy starts: measuring, charged to nobody."""
+        """Completions of the evaluation prompts from where the policy starts."""
         spec = self.cell.evaluation
         inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples, "seed": self.cell.seed}
-        return StageKey("reference-samples", inputs, "samples of the reference")
+        return StageKey("reference-samples", inputs, "samples of the reference", charged=False)
 
     def reference_pool(self) -> StageKey:
-        """Many scored completions of the evaluation prompts from there: measuring, charged to nobody."""
+        """Many scored completions of the evaluation prompts from there, for best-of-n."""
         spec, cell = self.cell.evaluation, self.cell
         scored_by = self.reward_model().id if has_reward_model(cell) else None
         inputs = {
@@ -121,7 +124,8 @@ class StageKeys:
             "samples": spec.reference_samples,
             "reward_model": scored_by,
         }
-        return StageKey("reference-pool", inputs, f"{spec.reference_samples} samples of the reference a prompt")
+        label = f"{spec.reference_samples} samples of the reference a prompt"
+        return StageKey("reference-pool", inputs, label, charged=False)
 
 
 def has_reward_model(cell: CellSpec) -> bool:
@@ -132,24 +136,33 @@ def has_reward_model(cell: CellSpec) -> bool:
 
 
 def planned_stages(cell: CellSpec) -> list[StageKey]:
-    """The stages that a cell will use and be charged for, in the order in which it does."""
+    """The stages that a cell will use, in the order in which it does."""
     keys = StageKeys(cell, "cuda" if visible_gpus() else "cpu")
-    has = keys.data.provides
+    task, has = keys.task, keys.data.provides
+    algorithm = registry.load("algorithm", cell.algorithm.name)
     found: dict[str, StageKey] = {}
 
     def use(*wanted: StageKey) -> None:
         found.update({key.id: key for key in wanted})
 
-    def derived(algorithm: str) -> Iterator[StageKey]:
-        consumes = registry.load("algorithm", algorithm).consumes
+    def derived(consumes: frozenset[Source]) -> Iterator[StageKey]:
         demonstrations = "demonstrations" in consumes and not has & {"demonstrations", "preferences"}
         if demonstrations or (consumes & {"preferences", "rankings"} and "preferences" not in has):
             yield keys.samples()
 
-    if has_reward_model(cell):
+    if learned := has_reward_model(cell):
         use(*([] if "preferences" in has else [keys.samples()]), keys.reward_model())
     for number, stage in enumerate(cell.warm_start):
-        use(*derived(stage.algorithm.name), key := keys.warm_start(number))
+        consumed = registry.load("algorithm", stage.algorithm.name).consumes
+        use(*derived(consumed), key := keys.warm_start(number))
         keys.warm_start_id = key.id
-    use(*derived(cell.algorithm.name))
+    use(*derived(algorithm.consumes))
+    if algorithm.is_sampled():
+        use(keys.reference_samples())
+        if cell.evaluation.reference_samples and (task.gold_metric or task.reward_metric or learned):
+            use(keys.reference_pool())
+    by_pairs = any("pairs" in registry.load("evaluator", spec.name).needs for spec in cell.evaluators)
+    ranked = "preferences" not in has and (task.gold_metric or task.reward_metric)
+    if by_pairs and ranked and (learned or algorithm.role == "reward"):
+        use(keys.held_out_samples())
     return list(found.values())

@@ -72,8 +72,9 @@ class Stages:
                 record |= spec
                 self.store.write_json(partial / "stage.json", record)
                 self.store.commit(partial)
-        ledger = self.store.read_json(folder / "stage.json")["ledger"]
-        self.shared.append({"stage": key.id, "kind": key.kind, "label": key.label, **ledger})
+        if key.charged:
+            ledger = self.store.read_json(folder / "stage.json")["ledger"]
+            self.shared.append({"stage": key.id, "kind": key.kind, "label": key.label, **ledger})
         return folder
 
     # ------------------------------------------------------------------------------------ warm start
@@ -234,9 +235,7 @@ class Stages:
         own = rankings.of_pairs(rows)
         if own or self._annotator is None:
             return own
-        samples = self._ranked_samples(self.keys.held_out_samples(), rows)
-        self.shared.pop()  # measuring is nobody's training cost
-        return rankings.of_samples(samples)
+        return rankings.of_samples(self._ranked_samples(self.keys.held_out_samples(), rows))
 
     def new_reward_model(self) -> RewardModel:
         """The cell's reward model, as yet untrained."""
@@ -263,7 +262,11 @@ class Stages:
             steps = spec.reward_model.steps
             seed = derive_seed("reward model")
             model.fit(
-                learned_from, spec.reward_model, steps=range(steps), decay=lambda step: 1 - step / steps, seed=seed
+                learned_from,
+                spec.reward_model,
+                steps=lambda optimizer: range(steps),
+                decay=lambda step: 1 - step / steps,
+                seed=seed,
             )
             model.normalise(learned_from)
             if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:
@@ -293,7 +296,6 @@ class Stages:
 
         folder = self._stage(self.keys.reference_samples(), build)
         self.reference_id = folder.name
-        self.shared.pop()  # measuring is nobody's training cost
         return pd.read_parquet(folder / "samples.parquet")
 
     def reference_pool(self) -> str | None:
@@ -316,6 +318,4 @@ class Stages:
             kept = frame[["prompt_id", "sample", "completion", "n_tokens"]].assign(**columns)
             self.store.write_frame(folder / "samples.parquet", kept)
 
-        folder = self._stage(self.keys.reference_pool(), build)
-        self.shared.pop()  # measuring is nobody's training cost
-        return folder.name
+        return self._stage(self.keys.reference_pool(), build).name

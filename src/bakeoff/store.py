@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+RESUMED_FROM = ("checkpoints", "probes")
+"""What a cell's folder holds for an attempt that goes on; a cell that has ended needs none of it."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """A run's name: it becomes a folder, so no separators, no leading dot, no spaces."""
 
@@ -127,17 +130,17 @@ class Store:
 
     def finish_cell(self, cell_id: str, status: Mapping[str, Any]) -> None:
         """Write the cell's status and make the attempt its record; see ``open_cell`` for what is kept."""
-        partial = self.partial(cell_id)
-        self.write_json(partial / "status.json", status)
-        if status["status"] != "infra_error":
-            (partial / "progress.json").unlink(missing_ok=True)
-            shutil.rmtree(partial / "checkpoints", ignore_errors=True)
-        self.commit(partial)
+        self.write_json(self.partial(cell_id) / "status.json", status)
+        self.recover_cell(cell_id)
 
     def recover_cell(self, cell_id: str) -> None:
-        """Complete what a crash interrupted between a cell's last write and its rename."""
+        """Make an attempt that has its status the cell's record, also where a crash came between the two."""
         partial = self.partial(cell_id)
         if (partial / "status.json").exists():
+            if self.read_json(partial / "status.json")["status"] != "infra_error":
+                (partial / "progress.json").unlink(missing_ok=True)
+                for name in RESUMED_FROM:
+                    shutil.rmtree(partial / name, ignore_errors=True)
             self.commit(partial)
         shutil.rmtree(_old(self.cell(cell_id)), ignore_errors=True)
 

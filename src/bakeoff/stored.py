@@ -62,7 +62,9 @@ class StoredCell:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        return pd.read_parquet(self.store.cell(self.id) / "samples.parquet")
+        """As ``EvalContext.samples`` has them, without log-probabilities of tokens."""
+        stored = pd.read_parquet(self.store.cell(self.id) / "samples.parquet")
+        return stored.drop(columns="token_kl", errors="ignore")
 
     @property
     def final(self) -> pd.DataFrame:

@@ -31,10 +31,6 @@ class Tournament(NamedTuple):
     """Those of them without a valid verdict."""
 
 
-def empty() -> Tournament:
-    return Tournament(pd.DataFrame(columns=VERDICTS), pd.DataFrame(columns=CANARIES))
-
-
 def play(judge: Judge, cells: Sequence[StoredCell], earlier: Tournament, with_start: Collection[str]) -> Tournament:
     """``earlier``, with every comparison of final samples that it lacks or has no valid verdict of.
 

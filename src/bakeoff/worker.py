@@ -6,29 +6,24 @@ import contextlib
 import errno
 import functools
 import json
-import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff import models, registry
-from bakeoff.contracts import Algorithm, CompletionContext, TrainContext
+from bakeoff import modelfiles
+from bakeoff.contracts import Algorithm, TrainContext
 from bakeoff.errors import PluginFailure
-from bakeoff.overlap import overlap
 from bakeoff.pricing import Estimate, estimate, incompatible
-from bakeoff.setup import Setup, load, make, parity, task_and_data
-from bakeoff.spec import CellSpec, PluginSpec
+from bakeoff.records import cell_record, ledger
+from bakeoff.setup import Setup, load, make, task_and_data
+from bakeoff.spec import CellSpec
 from bakeoff.stageids import planned_stages
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bakeoff.budget import Meter
-    from bakeoff.rankings import Rankings
     from bakeoff.rows import Tokenised
-    from bakeoff.stages import Progress, Stages
+    from bakeoff.stages import Progress
     from bakeoff.store import Store
 
 __all__ = ["PRELOAD", "Estimate", "estimate", "fingerprints", "incompatible", "planned_stages", "run_cell"]
@@ -45,7 +40,7 @@ PRELOAD = (
     "datasets",
     "pandas",
     "bakeoff.stages",
-    "bakeoff.evaluation",
+    "bakeoff.measuring",
     "bakeoff.on_policy_trainer",
 )
 """What the fork server imports once, so that each cell's fresh process starts at once."""
@@ -56,7 +51,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EIO)
 
 def fingerprints(cell: CellSpec) -> dict[str, str]:
     """Hashes of what a cell stands on but does not hold: the model's files and the task's rows."""
-    return {"model": models.fingerprint(cell.model), "data": task_and_data(cell.task)[1].fingerprint}
+    return {"model": modelfiles.fingerprint(cell.model), "data": task_and_data(cell.task)[1].fingerprint}
 
 
 def run_cell(cell: CellSpec, cell_id: str, store: Store, progress: Progress) -> None:
@@ -86,35 +81,28 @@ class CellRun:
 
     def __init__(self, cell: CellSpec, cell_id: str, setup: Setup, store: Store, progress: Progress) -> None:
         from bakeoff.budget import meter_for
+        from bakeoff.measuring import Measuring
         from bakeoff.stages import Stages
 
         self.cell, self.cell_id, self.setup, self.store, self.progress = cell, cell_id, setup, store, progress
         self.folder = store.partial(cell_id)
         self.algorithm: Algorithm = make("algorithm", cell.algorithm)
-        self.evaluators = [make("evaluator", spec) for spec in cell.evaluators]
-        self.judge = make("judge", cell.judge)
-        self.stages: Stages = Stages(setup, store, progress)
-        self.meter: Meter = meter_for(cell.budget)
-        self.probes: list[dict[str, Any]] = []
+        self.stages = Stages(setup, store, progress)
+        self.meter = meter_for(cell.budget)
+        self.measuring = Measuring(
+            setup, self.algorithm, meter=self.meter, stages=self.stages, store=store, folder=self.folder
+        )
         self.overshoot: dict[str, float] = {}
-        self.reference: pd.DataFrame
-        self.reference_pool: str | None = None
-        self.held_out: Rankings = ()
 
     def run(self) -> None:
         """All phases."""
-        from bakeoff.evaluation import no_samples
-
         self.progress("stages", 0.0, "")
         self.meter.trained = self.algorithm.role
         self.stages.reward_model()
         self._warm_start()
         context = self._context(self.algorithm, self.meter, self.folder / "checkpoints", self.cell.seed)
-        self.reference = self.stages.reference_samples() if self.algorithm.is_sampled() else no_samples()
-        self.reference_pool = self.stages.reference_pool() if self.algorithm.is_sampled() else None
-        if self.stages.reward_model_role and any("pairs" in evaluator.needs for evaluator in self.evaluators):
-            self.held_out = self.stages.held_out_rankings()
-        self._write_cell()
+        self.measuring.prepare()
+        self.store.write_json(self.folder / "cell.json", cell_record(self))
         if self.algorithm.trains:
             self._train(context)
         self.overshoot = self.meter.overshoot()
@@ -122,7 +110,7 @@ class CellRun:
         if self.algorithm.role == "reward" and self.algorithm.trains:
             # Part of saving it, and so on no budget.
             context.reward_model.normalise(context.rankings)
-        self._measure(1.0)
+        self.measuring.measure(1.0)
         self._write_results()
 
     # -------------------------------------------------------------------------------------- training
@@ -177,35 +165,21 @@ class CellRun:
 
     def _train_stage(self, algorithm: Algorithm, context: TrainContext, folder: Path, meter: Meter) -> None:
         """Train one stage of the warm start, counted by the stage's ``meter``."""
-        import torch
-
-        from bakeoff.callbacks import CellCallback
-
         meter.limits = context.meter.limits
         context.meter, context.folder = meter, folder / "checkpoints"
         context.on_step = lambda: self.progress("stages", min(1.0, meter.fraction), "warm start")
-        context.callbacks = [
-            CellCallback(context, after_step=context.on_step, dtype=self.setup.dtype, checkpoint_s=math.inf, state=dict)
-        ]
-        torch.manual_seed(context.seed)
-        with _blaming("the warm start"):
-            algorithm.train(context)
-        self.setup.roles.tidy()
+        _resume(context)
+        self._fit(algorithm, context, "the warm start", dict)
+        shutil.rmtree(context.folder, ignore_errors=True)
         if self.setup.roles.has("value"):  # a cell that loads the stage has none
             self.setup.roles.remove("value")
 
     def _train(self, context: TrainContext) -> None:
-        import torch
-
-        from bakeoff.callbacks import STATE, CellCallback, latest_checkpoint
-
-        context.resume_from = latest_checkpoint(context.folder)
-        if context.resume_from is not None:
-            state = json.loads((context.resume_from / STATE).read_text())
-            self.meter.restore(state["meter"])
-            self.probes = state["probes"]
+        """Train the cell's own algorithm, with probes on the way."""
+        self.measuring.probes = _resume(context).get("probes", [])
+        context.on_step = self._after_step
         log = self.folder / "training.jsonl"
-        _keep_lines(log, self.meter.steps if context.resume_from else 0)
+        self.store.write_bytes(log, _kept_lines(log, self.meter.steps).encode())
         with log.open("a", buffering=1) as stream:
 
             def record(metrics: Mapping[str, float]) -> None:
@@ -213,188 +187,47 @@ class CellRun:
                 print(json.dumps({**where, **metrics}), file=stream)
 
             context.record = record
-            context.on_step = self._after_step
-            context.callbacks = [
-                CellCallback(
-                    context,
-                    after_step=self._after_step,
-                    dtype=self.setup.dtype,
-                    checkpoint_s=self.cell.checkpoint_s,
-                    state=lambda: {"meter": self.meter.state(), "probes": self.probes},
-                )
-            ]
-            torch.manual_seed(context.seed)
             with self.meter.counting(self.setup.roles):
                 self.progress("train", 0.0, "")
-                with _blaming(self.cell.algorithm.name):
-                    self.algorithm.train(context)
+                self._fit(self.algorithm, context, self.cell.algorithm.name, lambda: {"probes": self.measuring.probes})
+
+    def _fit(self, algorithm: Algorithm, context: TrainContext, name: str, extra: Callable[[], dict[str, Any]]) -> None:
+        """Let the algorithm train; checkpoints hold the meter's state and what ``extra`` gives."""
+        import torch
+
+        from bakeoff.callbacks import CellCallback
+        from bakeoff.checkpoint import LoopCheckpoints
+
+        def state() -> dict[str, Any]:
+            return {"meter": context.meter.state(), **extra()}
+
+        checkpoint_s = self.cell.checkpoint_s
+        context.loop_checkpoints = LoopCheckpoints(context.folder, context.roles, checkpoint_s, state)
+        context.callbacks = [
+            CellCallback(
+                context,
+                after_step=context.on_step,
+                dtype=self.setup.dtype,
+                checkpoint_s=checkpoint_s,
+                state=state,
+            )
+        ]
+        torch.manual_seed(context.seed)
+        with _blaming(name):
+            algorithm.train(context)
         self.setup.roles.tidy()
 
     def _after_step(self) -> None:
         """Off the clock: show progress, and probe when the next share of the budget is spent."""
         with self.meter.off():
             self.progress("train", min(1.0, self.meter.fraction), "")
-            count = self.cell.evaluation.probes
-            due = (len(self.probes) + 1) / (count + 1)
-            if len(self.probes) < count and due <= self.meter.fraction < 1.0:
-                self._measure(round(due, 4))
-
-    # -------------------------------------------------------------------------------------- measuring
-
-    def _measure(self, fraction: float) -> None:
-        """Sample, score, evaluate, and keep the results beside the ledger's state."""
-        import torch
-
-        from bakeoff.evaluation import evaluate, no_samples
-        from bakeoff.modelview import ModelView
-
-        setup, spec = self.setup, self.cell.evaluation
-        rows = setup.evaluation_rows if fraction == 1.0 else setup.evaluation_rows[: spec.probe_prompts]
-        model = ModelView(
-            setup.roles,
-            setup.tokenizer,
-            bidirectional=self.algorithm.bidirectional,
-            max_tokens=setup.max_tokens,
-            batch=spec.batch,
-        )
-        training = setup.roles.model.training
-        with torch.no_grad():
-            samples = self._complete(rows, fraction) if self.algorithm.is_sampled() else no_samples()
-            pairs = self._pairs(rows, fraction)
-            has = self.algorithm.measured_by() | ({"pairs"} if pairs is not None else set())
-            scores, stored = evaluate(
-                [evaluator for evaluator in self.evaluators if evaluator.needs <= has],
-                rows,
-                samples,
-                self.reference,
-                task=setup.task,
-                train_reward=setup.train_reward,
-                gold=setup.gold,
-                judge=self.judge,
-                model=model,
-                fraction=fraction,
-                pairs=pairs,
-            )
-        setup.roles.model.train(training)
-        self.probes.append({"fraction": fraction, **self.meter.spent()})
-        for name, frame in (("scores", scores), ("samples", stored)):
-            self.store.write_frame(self.folder / "probes" / f"{len(self.probes)}.{name}.parquet", frame)
-
-    def _pairs(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame | None:
-        """The reward model's rewards on held-out pairs; one that only serves a policy does not change on the way."""
-        model, known = self.stages.reward_model_role, {row.row["id"] for row in rows}
-        held_out = [ranking for ranking in self.held_out if ranking["id"] in known]
-        if model is None or not held_out or (fraction < 1.0 and self.algorithm.role == "policy"):
-            return None
-        return model.pairs(held_out)
-
-    def _complete(self, rows: Sequence[Tokenised], fraction: float) -> pd.DataFrame:
-        """The algorithm's completions, with log-probabilities where they are the policy's and an evaluator needs them.
-
-        Sampling a policy is measuring, and nobody's cost; completing by other means is the algorithm's own work,
-        which is counted once, at the end.
-        """
-        from bakeoff.evaluation import add_logps, completions
-
-        setup, spec = self.setup, self.cell.evaluation
-        reward: Any = setup.train_reward if "reward" in self.algorithm.consumes else None
-        context = CompletionContext(
-            rows=[row.row for row in rows],
-            samples=spec.samples,
-            sample=lambda count: setup.draw_samples("policy", rows, seed=self.cell.seed, samples=count),
-            write=lambda texts: setup.write_samples(texts, rows, samples=spec.samples),
-            reward=reward,
-        )
-        if "logprobs" not in self.algorithm.measured_by():
-            with self.meter.counting(setup.roles) if fraction == 1.0 else contextlib.nullcontext():
-                return completions(self.algorithm, context)
-        samples = completions(self.algorithm, context)
-        if any("logprobs" in evaluator.needs for evaluator in self.evaluators):
-            samples = add_logps(samples, setup.roles, pad=setup.tokenizer.pad_token_id, batch=spec.batch)
-        return samples
-
-    # ---------------------------------------------------------------------------------------- writing
-
-    def _write_cell(self) -> None:
-        cell, setup = self.cell, self.setup
-        variant = registry.variant(cell.algorithm.name, cell.algorithm.preset)
-        kinds: list[tuple[str, PluginSpec]] = [("evaluator", spec) for spec in cell.evaluators]
-        metrics = [
-            {**asdict(metric), "evaluator": spec.name}
-            for (_, spec), evaluator in zip(kinds, self.evaluators, strict=True)
-            for metric in evaluator.metrics
-        ]
-        fields = {
-            "id": self.cell_id,
-            "model": cell.model.label,
-            "task": cell.task.label,
-            "budget": cell.budget.name,
-            "algorithm": cell.algorithm.label,
-            "algorithm_name": cell.algorithm.name,
-            "preset": cell.algorithm.preset,
-            "title": variant.title,
-            "paper": variant.paper,
-            "differs_from_paper": getattr(variant, "differs_from_paper", ""),
-            "settings": self.algorithm.settings.model_dump(mode="json"),
-            "is_sampled": self.algorithm.is_sampled(),
-            "is_control": self.algorithm.is_control,
-            "kl_bound": self.algorithm.kl_bound(),
-            "seed": cell.seed,
-            "metrics": metrics,
-            "references": dict(setup.data.references),
-            "reference_pool": self.reference_pool,
-            "parity": parity(setup),
-            "reference_samples": self.stages.reference_id,
-            "data": {
-                "source": setup.data.source,
-                "licence": setup.data.licence,
-                "fingerprint": setup.data.fingerprint,
-                "train_rows": len(setup.rows.train),
-                "test_rows": len(setup.rows.test),
-                "overlap": overlap(
-                    [row.prompt for row in setup.rows.train],
-                    {row.row["id"]: row.prompt for row in setup.evaluation_rows},
-                ),
-                "left_out": dict(setup.rows.left_out),
-                "bad_rows": len(setup.data.bad_rows),
-                "bad_row_examples": [asdict(row) for row in setup.data.bad_rows[:20]],
-                "derived": self.stages.derived,
-            },
-            "spec": cell.model_dump(mode="json"),
-        }
-        self.store.write_json(self.folder / "cell.json", fields)
+            self.measuring.probe_when_due()
 
     def _write_results(self) -> None:
-        import pandas as pd
-
-        for name in ("scores", "samples"):
-            parts = [
-                pd.read_parquet(self.folder / "probes" / f"{number}.{name}.parquet")
-                for number in range(1, len(self.probes) + 1)
-            ]
-            self.store.write_frame(self.folder / f"{name}.parquet", pd.concat(parts, ignore_index=True))
-        for path in (self.folder / "probes").iterdir():
-            path.unlink()
-        (self.folder / "probes").rmdir()
-        roles = self.setup.roles
-        auxiliary = roles.parameters("value") if roles.has("value") else []
-        ledger = {
-            "budget": {"name": self.cell.budget.name, "version": self.cell.budget.version}
-            | {"limits": self.cell.budget.limits()},
-            "spent": self.meter.spent(),
-            "roles": {name: asdict(role) for name, role in self.meter.roles.items()},
-            "overshoot": self.overshoot,
-            "peak_bytes": _peak_bytes(),
-            "trainable": {
-                "policy": sum(p.numel() for p in roles.parameters(self.algorithm.role)),
-                "auxiliary": sum(p.numel() for p in auxiliary),
-            },
-            "shared": self.stages.shared,
-            "probes": self.probes,
-        }
-        self.store.write_json(self.folder / "ledger.json", ledger)
+        self.measuring.write()
+        self.store.write_json(self.folder / "ledger.json", ledger(self))
         if self.algorithm.trains and self.algorithm.role == "policy":
-            roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
+            self.setup.roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
         elif self.stages.reward_model_role and self.algorithm.trains:
             self.stages.reward_model_role.save(self.folder / "adapter")
 
@@ -412,20 +245,19 @@ def _blaming(name: str) -> Iterator[None]:
         raise PluginFailure(f"{name} failed") from error
 
 
-def _keep_lines(path: Path, steps: int) -> None:
-    """Drop log lines of steps after the checkpoint, the cut-off last one too: they will be written again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        path.write_text("".join(f"{line}\n" for line in lines if 0 < json.loads(line)["step"] <= steps))
+def _resume(context: TrainContext) -> dict[str, Any]:
+    """Go on from the newest checkpoint in the context's folder, if any; what it holds beside the trainer's state."""
+    from bakeoff.checkpoint import STATE, latest_checkpoint
+
+    context.resume_from = latest_checkpoint(context.folder)
+    if context.resume_from is None:
+        return {}
+    state: dict[str, Any] = json.loads((context.resume_from / STATE).read_text())
+    context.meter.restore(state["meter"])
+    return state
 
 
-def _peak_bytes() -> int:
-    """The process's peak resident memory, or the GPU's peak where there is one."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _kept_lines(log: Path, steps: int) -> str:
+    """The lines of the log up to a checkpoint. Those after it, cut off or not, will be written again."""
+    lines = [line for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
+    return "".join(f"{line}\n" for line in lines if 0 < json.loads(line)["step"] <= steps)

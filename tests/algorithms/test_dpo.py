@@ -94,6 +94,8 @@ def test_it_trains_on_the_cells_tokens(make_roles, make_context):
         ({"loss": "exo_pair"}, "exo_pair needs a label_noise above 0"),
         ({"discopop_tau": 0.1}, "discopop_tau has no effect on sigmoid"),
         ({"loss": "aot", "weighting": True}, "aot sorts a batch's"),
+        ({"loss": "hinge", "weighting": True}, "TRL cannot weigh hinge"),
+        ({"loss": {"sigmoid": 1.0, "sft": 1.0}, "weighting": True}, "TRL cannot weigh sft"),
         ({"loss": "nca_pair", "divergence": "forward_kl"}, "nca_pair exists for the reverse KL only"),
         ({"loss": {}}, "at least 1 item"),
         ({"loss": "simpo"}, "Input should be"),

@@ -74,9 +74,11 @@ def test_a_trainer_that_cannot_be_imported_is_no_import_error(name, without, mak
 
 
 def test_a_setting_without_effect_is_refused():
-    """CPO's label noise and margin are of some losses only."""
+    """CPO's label noise, margin and shape of the reward are of some losses only."""
     cpo = registry.load("algorithm", "cpo")
     with pytest.raises(ValueError, match="label_noise has no effect on hinge"):
         cpo.Settings(loss="hinge", label_noise=0.1)
     with pytest.raises(ValueError, match="gamma has no effect on sigmoid"):
         cpo.Settings(gamma=1.0)
+    with pytest.raises(ValueError, match="alpha needs means over tokens, and sigmoid has sums"):
+        cpo.Settings(alpha=0.25)

@@ -58,6 +58,23 @@ def test_a_preset_makes_the_gradient_of_ours(preset, trl_and_ours):
     assert_same(*trl_and_ours("trl-grpo", "grpo", settings | SMALL))
 
 
+@pytest.mark.parametrize(("preset", "bound"), [("cispo", 5.0), ("gspo", 4e-4), ("dr_grpo", 0.2)])
+def test_the_upper_bound_is_named_as_trl_has_it(preset, bound, make_roles, make_context):
+    """Of a ratio that is clipped TRL is told how far it may go beyond 1; of a weight, the largest there is."""
+    context, seen = make_context(make_roles()), []
+    begin = context.callbacks[0].on_train_begin
+
+    def note(args, state, control, **kwargs):
+        seen.append(args.epsilon_high)
+        begin(args, state, control, **kwargs)
+
+    context.callbacks[0].on_train_begin = note
+    trl_grpo = registry.load("algorithm", "trl-grpo")
+    settings = dict(registry.preset("algorithm", "trl-grpo", preset).settings)
+    trl_grpo(trl_grpo.Settings(**settings | SMALL)).train(context)
+    assert seen == [bound]
+
+
 def test_what_trl_does_not_compute_is_refused():
     """A clipped weight has no lower bound in TRL, and no other mean than over tokens."""
     trl_grpo = registry.load("algorithm", "trl-grpo")

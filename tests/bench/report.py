@@ -119,10 +119,11 @@ def _cell(folder: Path, entry: dict, rank: int, ease: np.ndarray, rng: np.random
         values |= {"distinct_2": rng.uniform(0.7, 1, rows)}
         scores += [keys.assign(metric=name, value=np.asarray(value, dtype=float)) for name, value in values.items()]
         lines = [" ".join(row) for row in WORDS[rng.integers(len(WORDS), size=(rows, 30))]]
+        tokens = list(rng.exponential(0.05, (rows, 40)).astype(np.float32)) if fraction == 1.0 else None
         texts.append(
             keys.assign(
                 prompt="Review of film " + keys["prompt_id"], completion=lines, n_tokens=40, ended_eos=True
-            ).assign(truncated=False, logp=-40.0, reference_logp=-42.0, kl=values["kl"])
+            ).assign(truncated=False, logp=-40.0, reference_logp=-42.0, kl=values["kl"], token_kl=tokens)
         )
     pd.concat(scores, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
     samples = pd.concat(texts, ignore_index=True)

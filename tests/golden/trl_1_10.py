@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bakeoff.models import cache_folder
+from bakeoff.modelfiles import cache_folder
 
 VERSION = "1.10.0"
 

@@ -5,6 +5,7 @@ import math
 from pydantic import Field
 
 from bakeoff.contracts import Algorithm, PluginSettings, TrainContext
+from bakeoff.seeds import in_turn
 
 
 class PlainSGD(Algorithm):
@@ -23,10 +24,9 @@ class PlainSGD(Algorithm):
         rows = context.demonstrations
         weights = context.roles.parameters("policy")
         optimizer = torch.optim.SGD(weights, lr=self.settings.learning_rate)
-        for step in context.steps():
-            if step % len(rows) == 0:
-                order = torch.randperm(len(rows)).tolist()  # torch is seeded with the cell's seed
-            row = rows[order[step % len(rows)]]
+        for step in context.steps(optimizer):  # a checkpoint holds what is handed over
+            (index,) = in_turn(context.seed, "rows", step, 1, len(rows))
+            row = rows[index]
             inputs = {name: torch.tensor([row[name]], device=weights[0].device) for name in ("input_ids", "labels")}
             loss = context.policy(**inputs).loss
             if not math.isfinite(loss.item()):

@@ -147,16 +147,24 @@ class RunWriter:
             for prompt in self.prompts if fraction == 1.0 else self.prompts[:32]:
                 scored, text = self._sample(prompt, cell, gain * fraction**0.7 + offset, kl * fraction)
                 scores += [(prompt, 0, fraction, metric, value) for metric, value in scored.items()]
+                tokens = self._token_kl(cell, kl) if fraction == 1.0 else None
                 samples.append(
-                    (prompt, 0, fraction, f"Review of film {prompt}:", text, 24, True, False, -30.0, -31.0, kl)
+                    (prompt, 0, fraction, f"Review of film {prompt}:", text, 24, True, False, -30.0, -31.0, kl, tokens)
                 )
         columns = ["prompt_id", "sample", "fraction"]
         pd.DataFrame(scores, columns=[*columns, "metric", "value"]).to_parquet(folder / "scores.parquet")
         texts = ["prompt", "completion", "n_tokens", "ended_eos", "truncated", "logp", "reference_logp", "kl"]
+        texts.append("token_kl")
         pd.DataFrame(samples, columns=[*columns, *texts]).to_parquet(folder / "samples.parquet")
         self._ledger(folder, fractions, seconds, shared if trained else 0.0, trained)
         log = [{"step": i, "fraction": i / 20, "seconds": i * seconds / 20, "loss": 2.0 - i / 20} for i in range(20)]
         (folder / "training.jsonl").write_text("\n".join(json.dumps(row) for row in log if trained))
+
+    @staticmethod
+    def _token_kl(cell: dict, kl: float) -> np.ndarray:
+        """24 tokens: sft spends its KL evenly, all others three fifths at the first token and the rest evenly."""
+        even = np.full(24, kl / 24, dtype=np.float32)
+        return even if cell["algorithm"] == "sft" else np.r_[0.6 * kl, np.full(23, 0.4 * kl / 23)].astype(np.float32)
 
     def _sample(self, prompt: str, cell: dict, gain: float, kl: float) -> tuple[dict[str, float], str]:
         gold = float(np.clip(0.31 + self.ease[prompt] + gain + self.random.normal(0, 0.2), -1, 1))

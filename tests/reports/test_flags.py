@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -306,6 +306,22 @@ def test_failed_and_missing_seeds_are_told(run):
     texts = [flag.text for flag in flags(run.results())]
     assert "1 of 3 seeds of ppo failed (seed 2 oom): its means are of the others." in texts
     assert "sft was not run with seeds that were declared or that others had: 1." in texts
+
+
+def test_seeds_that_a_declared_rule_leaves_out_are_not_missing(run):
+    """Of sft one seed of three was declared, and of dpo all: only what dpo lacks was hidden."""
+    plan = read(run.folder / "plan.json")
+    run.edit(run.folder / "plan.json", cells=[
+        cell for cell in plan["cells"] if cell["algorithm"] not in ("sft", "dpo") or cell["seed"] == 0
+    ])  # fmt: skip
+    for algorithm, seed in product(("sft", "dpo"), (1, 2)):
+        shutil.rmtree(run.path(algorithm, seed))
+    declared = run.declaration(exclude=[{"algorithm": "sft", "seed": [1, 2]}])
+    run.edit(run.folder / "plan.json", declarations=[declared])
+    texts = [flag.text for flag in flags(run.results()) if flag.kind == "hidden_run"]
+    assert [text for text in texts if "was not run" in text] == [
+        "dpo was not run with seeds that were declared or that others had: 1, 2."
+    ]
 
 
 def test_lock_leaves_odd_cells_out_until_told_otherwise(clean):

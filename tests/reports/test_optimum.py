@@ -10,8 +10,10 @@ from bakeoff.reports.optimum import (
     attainable,
     best_of_n,
     best_of_n_kl,
+    best_within,
     efficiency,
     fit_overoptimisation,
+    hypervolume,
     worth_best_of,
 )
 
@@ -118,3 +120,11 @@ def test_overoptimisation_recovers_the_planted_curve():
     assert np.isnan(fit_overoptimisation(d**2, d * (3.0 - 0.8 * np.log(d))).d_peak)
     with pytest.raises(ValueError, match="three points"):
         fit_overoptimisation(np.array([0.0, 1.0, 2.0]), np.zeros(3))
+
+
+def test_hypervolume_by_hand():
+    """Nothing to 1 nat, 0.2 to 2, 0.5 to the cap of 4: 0.2 + 2 * 0.5. A later, worse point adds nothing."""
+    kl, gain = np.array([2.0, 1.0, 3.0, 9.0]), np.array([0.5, 0.2, 0.1, 0.9])
+    assert hypervolume(kl, gain, 4.0) == pytest.approx(1.2)
+    assert [best_within(kl, gain, budget) for budget in (0.5, 1, 2.5, 10)] == [0, 0.2, 0.5, 0.9]
+    assert hypervolume(np.array([1.0]), np.array([-0.3]), 4.0) == 0

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 import statsmodels.api as statsmodels
-from bakeoff.reports.preferences import bradley_terry, bradley_terry_ranking, length_controlled, logistic_fit
+from bakeoff.reports.preferences import (
+    _pull,
+    bradley_terry,
+    bradley_terry_ranking,
+    length_controlled,
+    logistic_fit,
+)
+from bakeoff.reports.statistics import two_way
 
 
 def rng(seed=0):
@@ -81,7 +88,7 @@ def planted(bias, lengths, seed=4):
 def test_length_control_takes_the_advantage_of_length_away():
     """A judge that likes length makes 0.55 look like more; at equal length it is about 0.55 again."""
     lengths = rng(5).normal(25, 20, (5, 400))
-    found = length_controlled(planted(1.2, lengths), lengths, rng=rng(), draws=100)
+    found = length_controlled(planted(1.2, lengths), lengths)
     assert found.raw > 0.68
     assert found.win_rate.value == pytest.approx(sigmoid(0.2), abs=0.06)
     assert found.win_rate.low < sigmoid(0.2) < found.win_rate.high
@@ -92,7 +99,7 @@ def test_length_control_takes_the_advantage_of_length_away():
 def test_without_length_bias_nothing_is_controlled_away():
     """A judge that does not look at length gives the raw rate, and no warning."""
     lengths = rng(6).normal(10, 20, (5, 400))
-    found = length_controlled(planted(0.0, lengths), lengths, rng=rng(), draws=50)
+    found = length_controlled(planted(0.0, lengths), lengths)
     assert found.win_rate.value == pytest.approx(found.raw, abs=0.03)
     assert found.warning == ""
 
@@ -100,12 +107,40 @@ def test_without_length_bias_nothing_is_controlled_away():
 def test_lengths_that_do_not_overlap_are_said():
     """When every answer is longer than the reference's, equal length is a guess."""
     lengths = rng(7).uniform(10, 20, (2, 30))
-    found = length_controlled(planted(0.5, lengths), lengths, rng=rng(), draws=20)
+    found = length_controlled(planted(0.5, lengths), lengths)
     assert found.warning == "one side is always longer: equal length is outside the data"
 
 
 def test_equal_lengths_change_nothing():
     """Without any difference in length the controlled rate is the raw one."""
     outcomes = np.array([[1.0, 0.0, 1.0, 1.0], [1.0, 0.5, 0.0, 1.0]])
-    found = length_controlled(outcomes, np.zeros((2, 4)), rng=rng(), draws=20)
+    found = length_controlled(outcomes, np.zeros((2, 4)))
     assert found.win_rate.value == pytest.approx(outcomes.mean(), abs=1e-4)
+
+
+def test_influences_are_what_each_answer_moves():
+    """Counted twice, an answer moves the rate by its influence over N + 1: worked out by fitting again."""
+    lengths, hard = rng(8).normal(5, 10, (4, 60)), rng(9).normal(size=60)
+    outcomes = planted(0.8, lengths)
+    gap, spread = np.tanh(lengths / lengths.std()), np.broadcast_to(hard - hard.mean(), lengths.shape)
+    features = np.stack([np.ones(240), gap.ravel(), spread.ravel()], axis=1)
+    level = features * [1, 0, 1]
+
+    def rate(counts):
+        fit = logistic_fit(np.repeat(features, counts, axis=0), np.repeat(outcomes.ravel(), counts))
+        return np.average(sigmoid(level @ fit), weights=counts), fit
+
+    whole, fit = rate(np.ones(240, dtype=int))
+    moved = sigmoid(level @ fit) - whole + _pull(features, outcomes.ravel(), fit, level)
+    assert moved.mean() == pytest.approx(0, abs=1e-6)
+    for answer in (0, 100, 239):
+        counts = np.ones(240, dtype=int)
+        counts[answer] = 2
+        assert rate(counts)[0] - whole == pytest.approx(moved[answer] / 241, rel=0.1, abs=2e-5)
+
+
+def test_the_interval_is_that_of_the_rate_where_length_plays_no_part():
+    """With equal lengths the controlled rate is the raw one, and so is its two-way interval."""
+    outcomes = (rng(10).random((5, 80)) < 0.6).astype(float)
+    found, plain = length_controlled(outcomes, np.zeros((5, 80))).win_rate, two_way(outcomes)
+    assert found == pytest.approx((plain.mean, plain.low, plain.high), abs=1e-5)

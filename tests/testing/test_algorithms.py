@@ -1,15 +1,29 @@
 """The promises of an algorithm: an honest one keeps all of them, and for each there is one that does not."""
 
 import random
+from types import MappingProxyType
 
 import pytest
 import torch
 
 from bakeoff import registry
-from bakeoff.contracts import Algorithm, PluginSettings
+from bakeoff.contracts import Algorithm, PluginSettings, Preset
 from bakeoff.seeds import derive_seed
 from bakeoff.testing import ConformanceError, check_algorithm, examine, toy_model
 from bakeoff.testing.lab import STEPS
+
+
+class Drawn:
+    """A generator that a checkpoint can hold."""
+
+    def __init__(self, seed):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def state_dict(self):
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.generator.set_state(state["generator"])
 
 
 class Honest(Algorithm):
@@ -33,16 +47,16 @@ class Honest(Algorithm):
 
     def begin(self, context):
         self.optimizer = context.optimizer(self.settings.learning_rate)
-        self.generator = torch.Generator().manual_seed(self.seed(context))
+        self.drawn = Drawn(self.seed(context))
 
     def seed(self, context):
         return derive_seed(context.seed, "rows")
 
     def steps(self, context):
-        return context.steps()
+        return context.steps(self.optimizer, self.drawn)
 
     def rows(self, context):
-        picks = torch.randint(len(context.demonstrations), (self.settings.batch,), generator=self.generator)
+        picks = torch.randint(len(context.demonstrations), (self.settings.batch,), generator=self.drawn.generator)
         return [context.demonstrations[int(pick)] for pick in picks]
 
     def step(self, context):
@@ -195,6 +209,31 @@ class ForgetsItsCheckpoint(registry.load("algorithm", "sft")):
         super().train(context)
 
 
+class KeepsHalfOfItsState(Honest):
+    """A loop whose checkpoint holds the optimizer, and not the generator that draws its rows."""
+
+    def steps(self, context):
+        return context.steps(self.optimizer)
+
+
+class KeepsNoCheckpoint(Honest):
+    """Hands over nothing, so a killed cell starts again."""
+
+    def steps(self, context):
+        return context.steps()
+
+
+class LogsTwice(Honest):
+    """Counts its log lines in a variable that no checkpoint holds, and logs a second line at every third."""
+
+    lines = 0
+
+    def log(self, context, loss):
+        self.lines += 1
+        for _ in range(2 if self.lines % 3 == 0 else 1):
+            super().log(context, loss)
+
+
 class ScalesWithAccumulation(Honest):
     """Means of parts, added up: more parts, more loss."""
 
@@ -274,6 +313,25 @@ class ExplainsNothing(Honest):
         mystery: float = 0.5
 
 
+class WantsWhatNobodyHas(Honest):
+    """Trains on a kind of row that no task can give."""
+
+    consumes = frozenset({"demonstrations", "dreams"})
+
+
+class HasAPresetThatDoesNotFit(Honest):
+    """A paper's settings under a name that the plugin does not know."""
+
+    presets = MappingProxyType({"paper": Preset("Paper", "", {"learning_rte": 1e-3})})
+
+
+class LogsWhatIsNoNumber(Honest):
+    """A diagnostic that is 0/0 at first."""
+
+    def log(self, context, loss):
+        context.log({"loss": loss, "kl": float("nan")})
+
+
 class StaysWhereItIs(Honest):
     """Computes, logs, and never moves."""
 
@@ -309,6 +367,8 @@ def test_an_honest_algorithm_keeps_every_promise():
         (Fails, "trains", "KeyError: 'chosen'"),
         (NeverEnds, "trains", "4 times its budget"),
         (ExplainsNothing, "described", "'mystery' is not explained"),
+        (WantsWhatNobodyHas, "described", "`consumes` names 'dreams'"),
+        (HasAPresetThatDoesNotFit, "described", "preset 'paper' has settings that are not valid"),
         (GoesOn, "budget", "12 updates of the policy on a budget of 6"),
         (ThinksOn, "budget", "computing after its last step"),
         (ThinksElsewhere, "budget", "of which the meter saw"),
@@ -321,9 +381,13 @@ def test_an_honest_algorithm_keeps_every_promise():
         (IgnoresTheSeed, "seed", "two runs of one seed"),
         (HasALuckySeed, "seed", "two seeds gave the same weights"),
         (PeeksAtTheTestRows, "held_out", "other held-out rows"),
-        (ForgetsItsCheckpoint, "resume", "killed in step 5 and resumed from step 4"),
+        (ForgetsItsCheckpoint, "resume", "killed in step 5 and resumed from step 4, it ended with other weights"),
+        (KeepsHalfOfItsState, "resume", "killed in step 5 and resumed from step 4, it ended with other weights"),
+        (KeepsNoCheckpoint, "resume", "it had left no checkpoint and would start again"),
+        (LogsTwice, "resume", "the log has lines of steps"),
         (ScalesWithAccumulation, "splitting", "micro_batch 3 and 64"),
         (LogsNothing, "metrics", "'loss' is logged at 0 of 6 steps; logged is nothing"),
+        (LogsWhatIsNoNumber, "metrics", "'kl' is nan at step 1"),
         (SwallowsTheLackOfMemory, "memory", "went on after it ran out of memory"),
         (HidesTheLackOfMemory, "memory", "ended as 'plugin_error': ValueError: bad batch"),
         (RemembersTheLackOfMemory, "memory", "the next one ended with other weights"),

@@ -14,7 +14,7 @@ from bakeoff.progress import plural
 
 if TYPE_CHECKING:
     from bakeoff.matrix import Matrix
-    from bakeoff.runner import PlannedCell, PlannedStage
+    from bakeoff.planning import PlannedCell, PlannedStage
     from bakeoff.store import Store
 
 app = typer.Typer()
@@ -59,8 +59,10 @@ def run(
         say(f"stopped with {plural(left)} to go. To resume, run the same command again:")
         say(f"  {_typed()}")
         raise typer.Exit(130)
+    if unfit := summary.statuses.get("incompatible", 0):
+        say(f"{plural(unfit)} cannot run; `bakeoff status` says why.")
     if not summary.ran:
-        console.print("Nothing to do: every cell is done.", highlight=False)
+        console.print(f"Nothing to do: every {'other ' if unfit else ''}cell is done.", highlight=False)
     results = reporting.read_results(store)
     console.print(reporting.leaderboard(results))
     _say_failures(store, summary.failed)
@@ -86,12 +88,12 @@ def plan(
 
     Trains nothing.
     """
-    from bakeoff import runner
+    from bakeoff import planning
 
     matrix, store = _open(source, set_, only, runs, name)
     _say_bad_rows(matrix)
-    cells = runner.plan(matrix, store)
-    stages = runner.stages(cells, store)
+    cells = planning.plan(matrix, store)
+    stages = planning.stages(cells, store)
     if as_json:
         states = {stage.id: _state(stage) for stage in stages}
         print_json([_plan_row(cell, states) for cell in cells])

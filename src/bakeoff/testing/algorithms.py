@@ -171,16 +171,18 @@ def held_out(lab: Lab) -> str:
 
 
 def resume(lab: Lab) -> str:
-    """A cell that was killed and goes on from its checkpoint ends as one that never stopped: weights and log."""
+    """A cell that was killed goes on from a checkpoint, and ends as one that never stopped: weights and log."""
     whole = lab.repeatable()
     cell = lab.cell(checkpoint_s=0.0)
     lab.run(cell, name="resumed", stop_after=STEPS - 1)
     checkpoints = [int(path.parent.name.rpartition("-")[2]) for path in _checkpoints(lab)]
-    since = f"step {max(checkpoints)}" if checkpoints else "the start, since it keeps no checkpoint"
     fix = (
-        "Pass `resume_from_checkpoint=context.checkpoint` to the trainer; keep what else changes from step to step "
-        "in the checkpoint (`state()` and `restore()` of an on-policy algorithm)."
+        "A trainer: pass `resume_from_checkpoint=context.checkpoint`. An on-policy algorithm: keep what changes from "
+        "step to step in `state()` and `restore()`. A loop: hand it to `context.steps(optimizer, ...)`."
     )
+    if not checkpoints:
+        raise Broken(f"killed in step {STEPS - 1}, it had left no checkpoint and would start again.", fix)
+    since = f"step {max(checkpoints)}"
     try:
         resumed = ended(lab.run(cell, name="resumed"))
     except Exception as error:
@@ -197,7 +199,7 @@ def resume(lab: Lab) -> str:
 
 
 def _checkpoints(lab: Lab) -> Any:
-    from bakeoff.callbacks import STATE
+    from bakeoff.checkpoint import STATE
 
     return (lab.folder / "run" / "cells").glob(f"resumed.partial/checkpoints/checkpoint-*/{STATE}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff import cellprocess, matrix, reporting, runner
+from bakeoff import cellprocess, matrix, planning, reporting
 from bakeoff.catalogue import PluginInfo
 from bakeoff.contracts import Report
 from bakeoff.environment import environment
@@ -107,15 +107,15 @@ def _made(finished: int) -> tempfile.TemporaryDirectory[str]:
     source.write_text(MATRIX.format(folder=toy_folder()))
     with surroundings(), one_cpu():
         asked, store = matrix.load(source), Store(Path(folder.name, "run"))
-        cells = runner.plan(asked, store)
-        runner.write_plan(asked, cells, store)
+        cells = planning.plan(asked, store)
+        planning.write_plan(asked, cells, store)
         store.write_json(store.folder / "environment.json", environment())
         for planned in cells[:finished]:
             _end(planned, store)
     return folder
 
 
-def _end(planned: runner.PlannedCell, store: Store) -> None:
+def _end(planned: planning.PlannedCell, store: Store) -> None:
     """Run a cell, and put harmful completions in the place of the toy model's."""
     import pandas as pd
 

@@ -12,6 +12,7 @@ from bakeoff.reports.charts import effects as charts_effects
 from bakeoff.reports.charts import gallery, style
 from bakeoff.reports.charts import prompts as charts_prompts
 from bakeoff.reports.charts import training as charts_training
+from bakeoff.reports.charts.chart import drawing
 
 AXES = ("steps", "tokens-trained", "tokens-generated", "flops", "seconds")
 
@@ -30,7 +31,7 @@ def test_every_chart_that_the_data_allow_is_drawn(drawn):
     """All of them, by the question that they answer."""
     assert list(drawn) == [
         *("effects", *(f"equal-{axis}" for axis in AXES), "versus", "wins", "seeds"),
-        *("frontier", *(f"curve-{axis}" for axis in ("steps", "prompts", *AXES[1:]))),
+        *("frontier", "kl-profile", *(f"curve-{axis}" for axis in ("steps", "prompts", *AXES[1:]))),
         *("cost-flops", "cost-seconds", "cost-peak-bytes"),
         *("gains", "distribution", "proxy", "length", "win-length", "best-of-n", "variance", "power"),
         "robustness",
@@ -156,6 +157,19 @@ def test_proxy_is_left_out_where_it_is_the_gold_reward(run):
     assert charts_training.proxy(sections(run.results())[0]) is None
 
 
+def test_the_fit_through_gold_is_that_of_the_table(drawn, section):
+    """d (a - b log d) above the start at each evaluation after it, for the algorithms of which it explains most."""
+    data = drawn["proxy"].data
+    fits = {name: found.fit for name, found in section.overoptimised.items() if found.fit.r_squared > 0.5}
+    assert fits
+    assert set(data.dropna(subset="fitted")["algorithm"]) == set(fits)
+    for name, fit in fits.items():
+        own = data[data["algorithm"] == name]
+        d = own["sqrt_kl"].iloc[1:]
+        gain = own["fitted"].iloc[1:] - own["gold_reward"].iloc[0]
+        assert gain.to_numpy() == pytest.approx((d * (fit.a - fit.b * np.log(d))).to_numpy())
+
+
 def test_length_of_winners_is_binned(run):
     """Where lengths differ, each group has a win rate in [0, 1], and no comparison is lost."""
     random = np.random.default_rng(0)
@@ -168,6 +182,48 @@ def test_length_of_winners_is_binned(run):
     chart = charts_prompts.lengths(sections(run.results())[0])
     assert chart.data["win_rate"].between(0, 1).all()
     assert chart.data.groupby("algorithm")["comparisons"].sum()["dpo"] == 3 * 48
+
+
+def test_lengths_have_ticks_that_differ_and_the_rate_at_equal_length(run):
+    """Answers a hundredth longer or shorter are drawn on an axis of a tenth to either side, no two labels alike."""
+    random = np.random.default_rng(0)
+
+    def varied(scores):
+        lengths = np.where(scores["fraction"] == 1.0, 100 + random.integers(-1, 2, len(scores)), 100.0)
+        scores = scores.assign(value=scores["value"].where(scores["metric"] != "length_tokens", lengths))
+        won = random.integers(0, 2, len(scores)).astype(float)
+        return scores.assign(value=scores["value"].where(scores["metric"] != "win_rate", won))
+
+    edit_scores(run, varied)
+    (section,) = sections(run.results())
+    chart = charts_prompts.lengths(section)
+    (axes,) = chart.figure.axes
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["×0.9", "×0.95", "×1", "×1.05", "×1.1"]
+    assert axes.get_xlim()[0] <= -np.log2(1.12)
+    on_line = chart.data.dropna(subset="at_equal_length").set_index("algorithm")["win_rate"]
+    rates = {name: found.win_rate.value for name, found in section.length_controlled.items()}
+    assert on_line.to_dict() == rates
+
+
+def test_ratios_are_round_at_any_width():
+    """About six ticks from a hair's breadth to a factor of a thousand."""
+    assert charts_prompts.ratio_ticks(-0.14, 0.14).tolist() == pytest.approx([0.95, 1, 1.05, 1.1])
+    assert charts_prompts.ratio_ticks(-1, 2).tolist() == pytest.approx([0.5, 0.75, 1, 1.5, 2, 3, 4])
+    assert charts_prompts.ratio_ticks(-0.7, 0.7).tolist() == pytest.approx([0.75, 1, 1.25, 1.5])
+    assert charts_prompts.ratio_ticks(-5, 5).tolist() == [2.0**power for power in (-4, -2, 0, 2, 4)]
+
+
+def test_an_interval_too_wide_is_cut_and_the_caption_says_so(section):
+    """Ends of intervals are shown where they are near, else up to three quarters of a span away."""
+    with drawing(section) as d:
+        d.focus("y", [0.0, 1.0], [-0.2, 1.2])
+        assert d.axes.get_ylim() == pytest.approx((-0.27, 1.27))
+        assert not d.cut
+        d.focus("y", [0.0, 1.0], [-40.0, 1.2, np.nan])
+        assert d.axes.get_ylim() == pytest.approx((-0.75 - 0.05 * 1.95, 1.2 + 0.05 * 1.95))
+        d.rows.append({"x": 1})
+        assert "goes on beyond it" in d.chart("cut", "Cut", alt="", caption="Bars.").caption
 
 
 def test_best_of_n_starts_at_the_reference_and_rises(drawn, section):
@@ -196,6 +252,8 @@ def test_the_first_look_is_the_declared_one(drawn, section):
     looks = data["specification"].value_counts()
     assert looks.pop("one evaluation earlier") == 6  # base was evaluated once
     assert looks.pop("one seed left out") == 6  # ppo has two
+    assert looks.pop("by win rate at equal length") == 6  # over base, so not of it
+    assert looks.pop("within the smaller KL") == 5  # grpo-lr3 was never as near as sft ends
     assert set(looks) == {len(section.pairs)}
     assert {"median prompt", "by win rate", "harder half"} <= set(data["specification"])
 
