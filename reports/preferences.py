@@ -7,9 +7,9 @@ leaves the fit out. Refitting in resamples of seeds and prompts counts the noise
 Owen 2007: it covered 98.5 % where 95 % was asked for.)
 
 Sources: R. A. Bradley & M. E. Terry, Biometrika 39 (1952); Chiang et al., "Chatbot Arena" (arXiv:2403.04132), ties as
-half a win; Dubois et al., "Length-Controlled AlpacaEval" (arXiv:2404.04475), section 3: we keep its length and difficulty
-terms, fit one algorithm at a time, without its regularisation and without its data of "gamed" baselines; F. R. Hampel,
-"The Influence Curve and its Role in Robust Estimation", JASA 69 (1974).
+half a win; Dubois et al., "Length-Controlled AlpacaEval" (arXiv:2404.04475), section 3: we keep its length and
+difficulty terms, fit one algorithm at a time, without its regularisation and without its data of "gamed" baselines;
+F. R. Hampel, "The Influence Curve and its Role in Robust Estimation", JASA 69 (1974).
 """
 
 from __future__ import annotations
