@@ -203,7 +203,7 @@ class OpenAIJudge(Judge):
                 self._stopped = f"the endpoint refused the request with status {error.status_code}"
             self._failed(self._told(error))
         except (openai.OpenAIError, LookupError, AttributeError, TypeError, ValueError) as error:
-            # No answer, or one that is none in the protocol. An endpoint may bill what it was too slow to send, each time.
+            # No answer, or none in the protocol. An endpoint may bill what it was too slow to send, each time.
             cost = most if isinstance(error, openai.APITimeoutError) else cost
             self._failed(self._told(error))
         finally:
