@@ -68,10 +68,14 @@ def plan(path, store, only=()):
     return planning.plan(matrices.load(path, (), only), store)
 
 
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""A shell starts what it puts into the background deaf to SIGINT, and so would these tests be there."""
+
+
 def start(path, store, before=""):
     """The same run in a process of its own, to be killed; ``before`` is code to run first."""
     return subprocess.Popen(
-        [sys.executable, "-c", before + RUN, path, store.folder],
+        [sys.executable, "-c", HEARS_CTRL_C + before + RUN, path, store.folder],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
