@@ -114,10 +114,10 @@ def test_stock_matrix_has_control_arms(name):
 
 
 def test_quickstart_decides_about_contenders():
-    """Its contenders have the seeds that a verdict needs; the controls that train have one."""
+    """Its contenders have the seeds that a verdict needs; controls that take long have one."""
     cells = matrix.load("quickstart").cells()
     seeds = Counter(cell.algorithm.name for cell in cells)
-    assert all(seeds[name] == (1 if name in ("random-reward", "sft-chosen") else 5) for name in seeds)
+    assert all(seeds[name] == (1 if name in ("random-reward", "sft-chosen", "best-of-n") else 5) for name in seeds)
     settings = {cell.algorithm.name: cell.algorithm.settings for cell in cells}
     assert settings["random-reward"] == settings["grpo"]
 
