@@ -45,7 +45,13 @@ def install(folder, site, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+SLOW = {"add-an-algorithm"}
+"""Runs the conformance kit."""
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in SLOW)) for page in PAGES]
+)
 def test_a_page_works_as_it_stands(page, desk, command, monkeypatch):
     """From its first fence to its last."""
     fences = FENCE.findall(page.read_text(encoding="utf-8"))

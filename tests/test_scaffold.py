@@ -42,6 +42,7 @@ def site(source, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "flavour"), WAYS, ids=[flavour or kind for kind, flavour in WAYS])
 def test_what_is_written_keeps_its_promises(kind, flavour, site, monkeypatch):
     """Installed, found by its entry point, and every check passed, before anybody has edited it."""

@@ -72,7 +72,9 @@ class CellCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._saved = time.monotonic()
-        complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.state())
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if folder.is_dir():  # beside checkpoints of later steps, the trainer's limit takes it at once
+            complete(folder, self.state())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         numbers = {key: value for key, value in (logs or {}).items() if isinstance(value, int | float)}
