@@ -23,7 +23,7 @@ install: $(INSTALLED) ## Install into .venv, with all that tests and GGUF models
 demo: install ## Run the quickstart matrix and print the comparison (minutes on a CPU; again: seconds)
 	$(VENV)/bin/bakeoff run quickstart
 
-test: install lint ## Lint, types and the tests, less those of `make conformance`; no network, no GPU
+test: install ## The tests, less those of `make conformance`; no network, no GPU
 	$(PY) -m pytest -n auto --dist loadfile -m "not slow"
 
 conformance: install ## The tests that take minutes: the kit over every built-in and every scaffold
