@@ -210,6 +210,13 @@ def test_source_hash_follows_what_the_plugin_runs(site):
     assert hash_of(site, package(), version="1.1") != base
 
 
+def test_source_hash_imports_nothing(site):
+    """A sibling that is imported late, perhaps a heavy one, is read and not run."""
+    modules = package(plugin="\ndef late():\n    from .other import x\n    return x\n", other="raise RuntimeError\n")
+    hashed = hash_of(site, modules)
+    assert hashed != hash_of(site, {**modules, "foo_pack/other.py": "raise ValueError\n"})
+
+
 def test_source_hash_needs_a_file():
     """A class without a source file cannot be tied to its results, and is refused."""
     prompt = type("Prompt", (Algorithm,), {"__module__": "__main__", "title": "", "train": lambda self, context: None})

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from .. import formats
 from ..analysis.curves import Point
 from ..analysis.section import Section
+from ..tables.table import spread
 from . import style
 from .chart import Chart, Drawing, drawing, interval, ranged
 from .style import GREY, PAGE, Canvas
@@ -40,7 +41,7 @@ def over_optimisation(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             _gains(d, axes, name, golds, hollow=False)
             for proxy, gold in zip(proxies, golds, strict=True):
                 row = {"algorithm": name, "fraction": gold.fraction}
-                d.rows.append(row | _numbers("proxy_gain", proxy) | _numbers("gold_gain", gold))
+                d.rows.append(row | spread("proxy_gain", proxy.estimate) | spread("gold_gain", gold.estimate))
             d.text(name, name, 0.5, 1.04, axes, transform=axes.transAxes, ha="center", fontweight="bold")
             axes.set_xlabel("share of the budget")
             axes.set_xlim(0, 1.04)
@@ -141,7 +142,3 @@ def _calibration_errors(d: Drawing) -> dict[str, float]:
         total = sum(row["pairs"] for row in own)
         errors[name] = sum(row["pairs"] * abs(row["confidence"] - row["accuracy"]) for row in own) / total
     return errors
-
-
-def _numbers(key: str, point: Point) -> dict[str, float]:
-    return {key: point.estimate.mean, f"{key}_low": point.estimate.low, f"{key}_high": point.estimate.high}

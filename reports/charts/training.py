@@ -19,6 +19,7 @@ from ..analysis.frontier import on_prompts
 from ..analysis.section import Section
 from ..frame import CURRENCIES
 from ..statistics import Floats
+from ..tables.table import spread
 from . import style
 from .chart import Chart, Drawing, better, drawing, interval, pieces, ranged
 from .style import GREY, INK, PAGE, Canvas
@@ -118,7 +119,7 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             tip += f"{_ranged(x_point, 1)} {unit}"
             d.dot(name, x_point.estimate.mean, y_point.estimate.mean, tip, size=9.5 if last else 5.5)
             row = {"algorithm": name, "fraction": y_point.fraction}
-            d.rows.append(row | _numbers(against, x_point) | _numbers(primary, y_point))
+            d.rows.append(row | spread(against, x_point.estimate) | spread(primary, y_point.estimate))
         d.end(name, x.mean, y.mean)
         bars += [(x.low, y.mean, x.high, y.mean), (x.mean, y.low, x.mean, y.high)]
         shown_x += [point.estimate.mean for point in xs]
@@ -248,7 +249,7 @@ def learning_curve(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart 
                 spent = point.spent[axis]
                 d.dot(name, spent, point.estimate.mean, f"{name}, {_spent(spent, axis)}: {_ranged(point)}")
                 row = {"algorithm": name, "fraction": point.fraction, axis: spent}
-                d.rows.append(row | _numbers(primary, point))
+                d.rows.append(row | spread(primary, point.estimate))
             d.end(name, xs[-1], estimates[-1].mean)
             lines += pieces(xs, [e.mean for e in estimates])
         seen = [value for points in drawn.values() for p in points for value in (p.estimate.mean, *p.by_seed.values())]
@@ -345,7 +346,3 @@ def _spent(value: float, axis: str) -> str:
 
 def _ranged(point: Point, places: int = 3) -> str:
     return ranged(point.estimate.mean, point.estimate.low, point.estimate.high, places)
-
-
-def _numbers(key: str, point: Point) -> dict[str, float]:
-    return {key: point.estimate.mean, f"{key}_low": point.estimate.low, f"{key}_high": point.estimate.high}

@@ -12,7 +12,7 @@ from ..analysis.section import Section, sections
 from ..frame import Results
 from ..resampling import stratified_bootstrap
 from ..statistics import Floats
-from .table import ROLE, Column, Table
+from .table import ROLE, Column, Table, bounds
 
 SEED = 0
 DRAWS = 1000
@@ -68,14 +68,14 @@ def _row(group: list[Section], label: str) -> dict[str, Any]:
     improvement = stratified_bootstrap(
         lambda drawn: probability_of_improvement(drawn[:tasks], drawn[tasks:]), pairs, rng=_rng(), draws=DRAWS
     )[0]
-    row: dict[str, Any] = {"algorithm": label} | _columns("improvement", improvement)
+    row: dict[str, Any] = {"algorithm": label} | bounds("improvement", improvement)
     scaled = [on_one_scale(section, values) for section, values in zip(group, runs, strict=True)]
     known = [task for task in scaled if task is not None]
     if len(known) == tasks:
         means, gaps = stratified_bootstrap(
             lambda drawn: np.array([iqm(drawn), optimality_gap(drawn)]), known, rng=_rng(), draws=DRAWS
         )
-        row |= _columns("iqm", means) | _columns("gap", gaps)
+        row |= bounds("iqm", means) | bounds("gap", gaps)
     return row
 
 
@@ -95,11 +95,6 @@ def on_one_scale(section: Section, runs: Floats) -> Floats | None:
         return None
     levels = section.direction(section.primary.name) * section.frontier.best_of_n.reward
     return np.asarray((runs - levels[0]) / (levels[-1] - levels[0])) if levels[-1] > levels[0] else None
-
-
-def _columns(key: str, interval: tuple[float, float, float]) -> dict[str, float]:
-    value, low, high = interval
-    return {key: value, f"{key}_low": low, f"{key}_high": high}
 
 
 def _rng() -> np.random.Generator:

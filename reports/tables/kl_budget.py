@@ -8,8 +8,7 @@ import pandas as pd
 
 from ..analysis.envelope import envelopes
 from ..analysis.section import Section
-from ..resampling import Interval
-from .table import Column, Table
+from .table import Column, Table, bounds
 
 
 def table(section: Section) -> Table | None:
@@ -21,8 +20,8 @@ def table(section: Section) -> Table | None:
     for name in sorted(found, key=lambda name: -found[name].hypervolume.value):
         row: dict[str, Any] = {"algorithm": name}
         for budget, gain in found[name].within.items():
-            row |= _columns(f"within_{budget:g}", gain)
-        rows.append(row | _columns("hypervolume", found[name].hypervolume) | {"evaluations": found[name].evaluations})
+            row |= bounds(f"within_{budget:g}", gain)
+        rows.append(row | bounds("hypervolume", found[name].hypervolume) | {"evaluations": found[name].evaluations})
     budgets = next(iter(found.values())).within
     columns = (
         Column("algorithm", "algorithm"),
@@ -37,7 +36,3 @@ def table(section: Section) -> Table | None:
         "intervals over seeds and prompts, too narrow below five seeds."
     )
     return Table("kl-budget", "What a KL budget buys", caption, pd.DataFrame(rows), columns)
-
-
-def _columns(key: str, interval: Interval) -> dict[str, float]:
-    return {key: interval.value, f"{key}_low": interval.low, f"{key}_high": interval.high}

@@ -20,7 +20,7 @@ from ..frame import Results
 from ..verdicts import ENOUGH_SEEDS
 from . import across, checks, judged, kl_budget, ledgers
 from .ledgers import runs
-from .table import ARROWS, ROLE, Cell, Column, Table, spread
+from .table import ARROWS, ROLE, Cell, Column, Table, bounds, spread
 
 __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
 
@@ -132,8 +132,7 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
 def _at_equal_length(section: Section, name: str) -> dict[str, Any]:
     found = section.length_controlled.get(name)
     rate = found.win_rate if found else (np.nan, np.nan, np.nan)
-    values = dict(zip(("win_rate_lc", "win_rate_lc_low", "win_rate_lc_high"), rate, strict=True))
-    return values | {"length_warning": found.warning if found else ""}
+    return bounds("win_rate_lc", rate) | {"length_warning": found.warning if found else ""}
 
 
 def _ratios(section: Section, name: str) -> dict[str, float]:

@@ -127,5 +127,10 @@ class Table:
 def spread(key: str, estimate: Estimate | None) -> dict[str, Any]:
     """The columns of an estimate: ``key``, ``key_low``, ``key_high``; NaN where there is none."""
     if estimate is None:
-        return {key: np.nan, f"{key}_low": np.nan, f"{key}_high": np.nan}
-    return {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}
+        return bounds(key, (np.nan, np.nan, np.nan))
+    return bounds(key, (estimate.mean, estimate.low, estimate.high))
+
+
+def bounds(key: str, interval: tuple[float, float, float]) -> dict[str, float]:
+    """The same columns of a value and its interval."""
+    return dict(zip((key, f"{key}_low", f"{key}_high"), interval, strict=True))

@@ -8,7 +8,6 @@ module is imported when its name is asked for, so one broken plugin never hides 
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
 import functools
 import hashlib
@@ -263,34 +262,28 @@ def _package(point: EntryPoint) -> str:
 
 
 def _source_files(plugin: type) -> set[Path]:
+    module = plugin.__module__
+    spec = importlib.util.find_spec(module) if module != "__main__" else None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise PluginError(
+            f"{plugin.__qualname__} has no source file, so results cannot be tied to its code.",
+            fix="Define the plugin in a module of an installed package.",
+        )
     found: set[Path] = set()
-    waiting = [plugin.__module__]
+    waiting = [Path(spec.origin)]
     while waiting:
-        module = waiting.pop()
-        spec = None
-        with contextlib.suppress(ModuleNotFoundError):  # a name in a module that is no package
-            spec = importlib.util.find_spec(module) if module != "__main__" else None
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-            if module == plugin.__module__:
-                raise PluginError(
-                    f"{plugin.__qualname__} has no source file, so results cannot be tied to its code.",
-                    fix="Define the plugin in a module of an installed package.",
-                )
-            continue
-        path = Path(spec.origin)
-        if path not in found:
+        if (path := waiting.pop()) not in found:
             found.add(path)
-            package = module if spec.submodule_search_locations else module.rpartition(".")[0]
-            waiting.extend(_siblings(path, package))
+            waiting.extend(_siblings(path))
     return found
 
 
-def _siblings(path: Path, package: str) -> Iterable[str]:
-    """Modules that this file imports relatively, as absolute names; a name may turn out not to be a module."""
+def _siblings(path: Path) -> Iterable[Path]:
+    """Files that this one imports relatively. By path: to find a module by name would import the one it is in."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1])
-            if node.module:
-                base = f"{base}.{node.module}"
-                yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            base = path.parents[node.level - 1]
+            places = [base := base.joinpath(*node.module.split("."))] if node.module else []
+            places += [base / alias.name for alias in node.names]
+            files = (file for place in places for file in (place.parent / f"{place.name}.py", place / "__init__.py"))
+            yield from (file for file in files if file.is_file())

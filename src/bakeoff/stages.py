@@ -284,12 +284,12 @@ class Stages:
 
             seed = derive_seed("reward model")
             model.fit(learned_from, spec.reward_model, steps=steps, decay=lambda step: 1 - step / count, seed=seed)
-            shutil.rmtree(checkpoints.folder, ignore_errors=True)
             model.normalise(learned_from)
             if held_out := rankings.of_pairs(setup.rows.test)[:CHECKED]:
                 right = model.pairs(held_out)["logit"] > 0
                 model.facts |= {"test_pairs": len(held_out), "pair_accuracy": float(right.mean())}
             model.save(folder)
+            shutil.rmtree(checkpoints.folder, ignore_errors=True)
 
         model.restore(self._stage(key, build))
         setup.train_reward = model.score
