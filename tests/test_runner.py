@@ -156,6 +156,15 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
     assert matrices.load(store.folder / "matrix.yaml").spec == matrices.load(path).spec
 
 
+def test_the_written_matrix_survives_a_command_of_several_lines(write_matrix, store, monkeypatch):
+    """A value of --set may be YAML over several lines; the comment that tells the command is one on each of them."""
+    path = write_matrix("ok")
+    monkeypatch.setattr(sys, "argv", ["bakeoff", "run", str(path), "--set", "seeds=\n- 0\n"])
+    asked = matrices.load(path)
+    planning.write_plan(asked, planning.plan(asked, store), store)
+    assert matrices.load(store.folder / "matrix.yaml").spec == asked.spec
+
+
 def test_the_plan_declares_what_will_decide(write_matrix, store):
     """The declaration is in the plan before anything runs, stays when run again, and a late change is an amendment."""
     path = write_matrix("ok")
