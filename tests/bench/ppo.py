@@ -3,8 +3,8 @@
 One step is a rollout and its update: sample, score, log-probabilities, values, reference, then ``--epochs`` passes over
 the rollout, one optimizer step each. All sides take SmolLM2-135M, the same prompts of one length, as many completions
 of the same length at temperature 1, the same reward function, one micro-batch, LoRA of one shape, the reference by
-switching the adapter off, and every core. Each run is a fresh process, the sides take turns, and the first step is left
-out.
+switching the adapter off, every core, and the environment that a cell's process has. Each run is a fresh process, the
+sides take turns, and the first step is left out.
 
 Ours runs twice: with the value as a head on the policy's trunk, as every stock matrix has it and TRL's cannot be, and
 with an adapter of its own, the setting's default and the nearest to TRL's value model. The first is ``time_ratio`` and
@@ -36,6 +36,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bakeoff import models
+from bakeoff.cellprocess import worker_environment
 from bakeoff.environment import cores
 from bakeoff.spec import BudgetSpec, CellSpec, EvaluationSpec, LoraSpec, ModelSpec, PluginSpec
 
@@ -253,9 +254,8 @@ def in_fresh_process(side: str, options: list[str], trl_python: str) -> dict[str
     """One run on all cores: median seconds of its steps after the first, and its peak resident bytes."""
     python = trl_python if side in TRLS else sys.executable
     command = [python, __file__, "--job", side, *options]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"TRL_EXPERIMENTAL_SILENCE": "1"}
-    )
+    environment = os.environ | worker_environment(cores()) | {"TRL_EXPERIMENTAL_SILENCE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
