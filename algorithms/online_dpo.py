@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
 from bakeoff.preference_losses import logistic_loss
@@ -24,6 +24,12 @@ class OnlineDPOSettings(OnPolicySettings):
     """Completions a prompt, of which the best and the worst are the pair (paper: 2)."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the reference, as in DPO (paper: 0.1)."""
+
+    @model_validator(mode="after")
+    def _minibatches_have_groups(self) -> OnlineDPOSettings:
+        if self.minibatches > self.prompts_per_rollout:
+            raise ValueError("a pair needs its whole group: minibatches must not exceed prompts_per_rollout")
+        return self
 
 
 class OnlineDPO(OnPolicyAlgorithm):
