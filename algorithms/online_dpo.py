@@ -1,7 +1,7 @@
 """Online DPO: pairs of the policy's own samples, ranked by the reward, under DPO's loss (arXiv:2402.04792).
 
 On the shared on-policy trainer. The paper's annotator is a language model; here it is the training reward. Of a group,
-the best and the worst completion make the pair, and a group of equal rewards makes none.
+the best and the worst completion make the pair, and a group of equal rewards makes none. Nothing is clipped.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def test_a_mixed_pass_has_the_gradients_of_passes_apart(precision, tolerance, ar
 
 
 def test_rows_that_a_layer_gets_flat_are_mixed_as_others(two_roles):
-    """The shared expert of a mixture is called with (tokens, width): same output and gradients as (rows, tokens, width)."""
+    """As a mixture calls its shared expert, with (tokens, width): the numbers of (rows, tokens, width)."""
     roles = two_roles()
     layer = next(module for module in roles.backbone.modules() if isinstance(module, LoraLayer))
     inputs = torch.randn(4, 3, layer.in_features, generator=torch.Generator().manual_seed(0))

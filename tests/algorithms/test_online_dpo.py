@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import pytest
 import torch
 from torch.testing import assert_close
 
