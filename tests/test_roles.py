@@ -135,6 +135,7 @@ def test_adapters_on_embeddings_are_the_roles_own(architecture, request):
     lora = LoraSpec(r=4, alpha=8, targets=(embeddings, "q_proj", "c_attn"))
     roles = RoleModel(models.add_lora(models.load_base(spec), lora, seed=0, dtype=torch.float32))
     assert {id(p) for p in roles.parameters("policy")} == {id(p) for p in roles.model.parameters() if p.requires_grad}
+    assert [layer for layer, _ in roles.layered_parameters("policy")] == [0] * 4 + [1] * 2
     with torch.no_grad():
         for parameter in roles.parameters("policy"):
             parameter.add_(0.1)
@@ -209,10 +210,12 @@ def test_only_trained_roles_require_gradients_whatever_is_active(four_roles):
     assert not any(p.requires_grad for p in roles.parameters("reward"))
 
 
-@pytest.mark.parametrize("role", ["policy", "value"])
+@pytest.mark.parametrize("role", ["policy", "value", "reward"])
 def test_gradient_checkpointing_changes_no_gradient(role, four_roles):
     """Recomputation runs with the role's own adapter. The value's gradient passes through frozen layers."""
     roles = four_roles()
+    roles.trained.add(role)
+    roles.refresh()
     expected = gradients(roles, role)
     roles.model.train()
     roles.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})

@@ -157,12 +157,16 @@ class RoleModel:
         return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
 
     def layered_parameters(self, role: Role) -> list[tuple[int, nn.Parameter]]:
-        """The adapter's parameters, each with its layer of the transformer; what is in none counts as the top one's."""
+        """The adapter's parameters, each with its layer of the transformer.
+
+        What is in none counts as the top one's, an embedding as the lowest one's.
+        """
         # Of a matrix lora_A.<adapter>.weight, of an embedding lora_embedding_A.<adapter>.
         own = re.compile(rf"\.lora_\w+\.{self.adapters[role]}(\.|$)")
         named = [] if self.shares_adapter(role) else self.model.named_parameters()
+        lowest, top = 0, self.layers - 1
         return [
-            (int(match[1]) if (match := LAYER.search(name)) else self.layers - 1, parameter)
+            (int(match[1]) if (match := LAYER.search(name)) else lowest if "embedding" in name else top, parameter)
             for name, parameter in named
             if own.search(name)
         ]
