@@ -183,6 +183,13 @@ def test_pairs_of_own_samples_need_a_group():
         make(group=1, own_share=0.5)
 
 
+def test_a_target_of_own_samples_needs_a_share():
+    """A ranking that nothing is trained on would be asked for in vain."""
+    with pytest.raises(ValueError, match="give them an own_share"):
+        make(own_target="ranking")
+    assert make(own_target="ranking", own_share=0.5).settings.own_target == "ranking"
+
+
 def test_a_pair_of_own_samples_is_not_divided():
     """Eight minibatches of four groups would be four: a rollout would have fewer steps than it says."""
     with pytest.raises(ValueError, match="whole groups"):
