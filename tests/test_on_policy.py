@@ -100,7 +100,7 @@ def test_a_reward_that_is_not_finite_is_an_error(trained):
         made.trainer.roll_out()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "nf4"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "nf4"])
 def test_before_the_first_update_the_shaped_reward_is_the_raw_score(precision, trained):
     """A fresh adapter is the reference: the KL paid in PPO's reward is exactly 0."""
     rollout = trained("ppo", noise=0.0, precision=precision).trainer.roll_out()

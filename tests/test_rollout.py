@@ -348,7 +348,17 @@ def test_exact_kl_is_the_mean_of_log_ratios(make_roles):
     assert scores.kl.sum(1).mean() > 0.01
 
 
-# ------------------------------------------------------------------------------------------- 4 bits
+# ------------------------------------------------------------------------------------ 8 and 4 bits
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "nf4"])
+def test_scoring_takes_the_training_path(precision, make_roles):
+    """Log-probabilities in eval mode without gradients are those of the update's forward pass, bit for bit."""
+    roles = make_roles(precision, noise=0.05)
+    roles.model.train()
+    trained = completion_logps(roles, pack())
+    assert trained.requires_grad
+    assert torch.equal(trained, logps_as(roles, "policy", pack()))
 
 
 def test_a_rollout_leaves_the_4_bit_base_as_it_is(make_roles):

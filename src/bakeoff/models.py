@@ -166,10 +166,19 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
         # pass the base. Keep the one exact path for sampling, scoring and training.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        # And its int8 layers round activations to 8 bits in eval mode, in training mode (on CPUs) they do not.
+        if on_cpu and type(module).__name__ == "Linear8bitLt":
+            module.train = functools.partial(_keep_training, module)
     model.requires_grad_(False)
     _disable_dropout(model)
     base: PreTrainedModel = model.eval()
     return base
+
+
+def _keep_training(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    """In the place of a layer's ``train``."""
+    module.training = True
+    return module
 
 
 def _disable_dropout(model: PreTrainedModel) -> None:
