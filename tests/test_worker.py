@@ -17,7 +17,8 @@ from bakeoff.spec import EvaluationSpec, PluginSpec
 SMALL = {
     "sft": {"learning_rate": 5e-3, "batch": 4},
     "dpo": {"learning_rate": 5e-3, "batch": 4},
-    "ppo": {"learning_rate": 5e-3, "prompts_per_rollout": 8, "epochs": 2, "minibatches": 1},
+    # An adaptive beta, which a checkpoint has to hold.
+    "ppo": {"learning_rate": 5e-3, "prompts_per_rollout": 8, "epochs": 2, "kl_target": 0.1, "kl_horizon": 8},
     "grpo": {"learning_rate": 5e-3, "prompts_per_rollout": 2, "group": 4, "epochs": 2},
     "trl-grpo": {"learning_rate": 5e-3, "prompts_per_rollout": 2, "group": 4},
 }

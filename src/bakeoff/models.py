@@ -177,18 +177,45 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
         # pass the base. Keep the one exact path for sampling, scoring and training.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        # And its int8 layers round activations to 8 bits in eval mode, in training mode (on CPUs) they do not.
+        if on_cpu and type(module).__name__ == "Linear8bitLt":
+            module.train = functools.partial(_keep_training, module)
     model.requires_grad_(False)
+    _disable_dropout(model)
     base: PreTrainedModel = model.eval()
     return base
+
+
+def _keep_training(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    """In the place of a layer's ``train``."""
+    module.training = True
+    return module
+
+
+def _disable_dropout(model: PreTrainedModel) -> None:
+    """For everyone, in training too: what samples is what trains (the first ratio is 1), whatever a trainer's default.
+
+    Of the large models none has any; GPT-2 and OPT have 0.1.
+    """
+    from torch.nn import Dropout
+
+    for holder in (model.config.get_text_config(), *model.modules()):
+        if isinstance(holder, Dropout):
+            holder.p = 0.0
+        for name, value in list(vars(holder).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(holder, name, 0.0)
 
 
 def add_lora(base: PreTrainedModel, lora: LoraSpec, *, seed: int, dtype: torch.dtype) -> PeftModel:
     """A fresh adapter "default" (B = 0: the policy is the base) in ``dtype``, initialised from ``seed``.
 
-    The name is peft's own, so that a checkpoint is a standard adapter folder and TRL finds its copy source.
+    The name is peft's own, so that a checkpoint is a standard adapter folder and TRL finds its copy source. Raises
+    ``ModelError`` where ``lora.targets`` has the language-model head, which all roles share.
     """
     import torch
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     config = LoraConfig(
@@ -197,6 +224,11 @@ def add_lora(base: PreTrainedModel, lora: LoraSpec, *, seed: int, dtype: torch.d
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = get_peft_model(base, config)
+    if isinstance(base.get_output_embeddings(), LoraLayer):
+        raise ModelError(
+            "lora.targets has the language-model head: its logits are computed in pieces, by every role alike.",
+            fix="Take the head off lora.targets; 'all-linear' leaves it out.",
+        )
     cast_adapters(model, dtype)
     # Loading an adapter (a resumed run), peft would put fp32 parameters in the place of these, and an optimizer
     # made before would go on training those that are no longer in the model.
