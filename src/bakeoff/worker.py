@@ -9,11 +9,11 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from bakeoff import modelfiles
-from bakeoff.contracts import Algorithm, TrainContext
-from bakeoff.errors import PluginFailure
+from bakeoff.contracts import Algorithm, Source, TrainContext
+from bakeoff.errors import PluginError, PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.records import cell_record, ledger
 from bakeoff.setup import Setup, load, make, task_and_data
@@ -72,7 +72,8 @@ def quiet() -> None:
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "transformers.trainer_utils"):  # the latter on checkpoints within one second
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
 
 
@@ -119,17 +120,18 @@ class CellRun:
         """What the algorithm is handed; stages fill in what the task lacks."""
         setup, needs = self.setup, algorithm.consumes
         nothing: Any = None
+        absent: dict[str, Any] = {name: _NotConsumed(name) for name in get_args(Source)}
         return TrainContext(
             policy=setup.roles.model,
             roles=setup.roles,
             tokenizer=setup.tokenizer,
-            prompts=self.stages.prompts() if "prompts" in needs else nothing,
-            demonstrations=self.stages.demonstrations() if "demonstrations" in needs else nothing,
-            preferences=self.stages.preferences() if "preferences" in needs else nothing,
-            rankings=self.stages.rankings() if "rankings" in needs else nothing,
-            reward=self._reward if "reward" in needs else nothing,
+            prompts=self.stages.prompts() if "prompts" in needs else absent["prompts"],
+            demonstrations=self.stages.demonstrations() if "demonstrations" in needs else absent["demonstrations"],
+            preferences=self.stages.preferences() if "preferences" in needs else absent["preferences"],
+            rankings=self.stages.rankings() if "rankings" in needs else absent["rankings"],
+            reward=self._reward if "reward" in needs else absent["reward"],
             reward_model=self.stages.new_reward_model() if algorithm.role == "reward" else nothing,
-            text=self.stages.text() if "text" in needs else nothing,
+            text=self.stages.text() if "text" in needs else absent["text"],
             schedule=self.cell.schedule,
             meter=meter,
             seed=seed,
@@ -230,6 +232,21 @@ class CellRun:
             self.setup.roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
         elif self.stages.reward_model_role and self.algorithm.trains:
             self.stages.reward_model_role.save(self.folder / "adapter")
+
+
+class _NotConsumed:
+    """Stands in a context for what the algorithm does not consume, and says so as soon as it is used."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def _refuse(self, *ignored: Any, **columns: Any) -> Any:
+        raise PluginError(
+            f"`context.{self._source}` is not there: the algorithm does not consume it.",
+            fix=f'Add "{self._source}" to `consumes`.',
+        )
+
+    __getattr__ = __getitem__ = __iter__ = __len__ = __call__ = _refuse
 
 
 @contextlib.contextmanager
