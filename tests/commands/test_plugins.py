@@ -102,6 +102,7 @@ def test_check_of_what_breaks_a_promise_fails(command, fake_lab):
     ("words", "told"),
     [
         (["nothing"], "nothing is called 'nothing'"),
+        (["judges"], "no judge is named.\nName one of fake, gold"),
         (["dpp"], "Did you mean algorithm ppo or algorithm dpo?"),
         (["fake"], "algorithm and task and evaluator and judge are called 'fake'"),
         (["judge", "gold", "--set", "epsilon"], "has no value"),

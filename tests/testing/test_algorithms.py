@@ -412,6 +412,15 @@ class GivesOneAdvantageACompletion(OnPolicyAlgorithm):
         return rollout.rewards - rollout.rewards.mean()
 
 
+class GivesOneLossAToken(OnPolicyAlgorithm):
+    """Leaves the mean to somebody else."""
+
+    title = "Unreduced"
+
+    def policy_loss(self, batch, logps):
+        return -batch.advantages * logps
+
+
 class KeepsATensor(OnPolicyAlgorithm):
     """Has a state that no JSON file holds."""
 
@@ -450,6 +459,7 @@ def test_an_honest_algorithm_keeps_every_promise():
         (MovesWhenItIsMeasured, "trains", "moved after training had ended"),
         (TakesWhatItDoesNotConsume, "trains", "`context.demonstrations` is not there"),
         (GivesOneAdvantageACompletion, "trains", "gave a tensor of shape (64,) and not (64, 8)"),
+        (GivesOneLossAToken, "trains", "policy_loss() gave a tensor of shape (32, 8) and not a scalar"),
         (HasNoName, "described", "`title` is empty"),
         (WantsNothing, "described", "`consumes` is empty"),
         (ExplainsNothing, "described", "'mystery' is not explained"),

@@ -136,6 +136,9 @@ def _asked(command: str, kind_or_name: str, name: str | None) -> tuple[Kind, str
         return kinds[0], kind_or_name
     if kinds:
         found = f"{' and '.join(kinds)} are called {plugin!r}."
+    elif plugin.removesuffix("s") in registry.BASES:
+        kind = kind_of(plugin)
+        raise PluginError(f"no {kind} is named.", fix=f"Name one of {', '.join(registry.names(kind))}.")
     else:
         known = {each: kind for kind in registry.BASES for each in registry.names(kind)}
         close = [f"{known[each]} {each}" for each in registry.nearest(plugin, known)]
