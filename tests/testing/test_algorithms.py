@@ -341,6 +341,15 @@ class HasAPresetThatDoesNotFit(Honest):
     presets = MappingProxyType({"paper": Preset("Paper", "", {"learning_rte": 1e-3})})
 
 
+class HidesItsReward(registry.load("algorithm", "grpo")):
+    """Logs all but what it was paid."""
+
+    def train(self, context):
+        record = context.record
+        context.record = lambda metrics: record({key: value for key, value in metrics.items() if key != "reward"})
+        super().train(context)
+
+
 class LogsWhatIsNoNumber(Honest):
     """A diagnostic that is 0/0 at first."""
 
@@ -485,6 +494,7 @@ def test_an_honest_algorithm_keeps_every_promise():
         (LogsTwice, "resume", "the log has lines of steps"),
         (ScalesWithAccumulation, "splitting", "micro_batch 3 and 64"),
         (LogsNothing, "metrics", "'loss' is logged at 0 of 6 steps; logged is nothing"),
+        (HidesItsReward, "metrics", "'reward' is logged at 0 of 6 steps; logged is"),
         (LogsWhatIsNoNumber, "metrics", "'kl' is nan at step 1"),
         (SwallowsTheLackOfMemory, "memory", "went on after it ran out of memory"),
         (HidesTheLackOfMemory, "memory", "ended as 'plugin_error': ValueError: bad batch"),
