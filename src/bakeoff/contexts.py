@@ -32,7 +32,7 @@ class TrainContext:
     """What an algorithm is handed. All of it is prepared, seeded and metered already.
 
     Of ``text``, ``prompts``, ``demonstrations``, ``preferences``, ``rankings`` and ``reward``, those are set that the
-    algorithm consumes.
+    algorithm consumes; any other raises ``PluginError`` when it is used.
     """
 
     policy: PeftModel

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from bakeoff import modelfiles
 from bakeoff.contracts import Algorithm, Source, TrainContext
@@ -118,20 +118,25 @@ class CellRun:
 
     def _context(self, algorithm: Algorithm, meter: Meter, folder: Path, seed: int) -> TrainContext:
         """What the algorithm is handed; stages fill in what the task lacks."""
-        setup, needs = self.setup, algorithm.consumes
+        setup, stages = self.setup, self.stages
+        sources: dict[Source, Callable[[], Any]] = {
+            "prompts": stages.prompts,
+            "demonstrations": stages.demonstrations,
+            "preferences": stages.preferences,
+            "rankings": stages.rankings,
+            "reward": lambda: self._reward,
+            "text": stages.text,
+        }
+        given: dict[str, Any] = {
+            name: made() if name in algorithm.consumes else _NotConsumed(name) for name, made in sources.items()
+        }
         nothing: Any = None
-        absent: dict[str, Any] = {name: _NotConsumed(name) for name in get_args(Source)}
         return TrainContext(
+            **given,
             policy=setup.roles.model,
             roles=setup.roles,
             tokenizer=setup.tokenizer,
-            prompts=self.stages.prompts() if "prompts" in needs else absent["prompts"],
-            demonstrations=self.stages.demonstrations() if "demonstrations" in needs else absent["demonstrations"],
-            preferences=self.stages.preferences() if "preferences" in needs else absent["preferences"],
-            rankings=self.stages.rankings() if "rankings" in needs else absent["rankings"],
-            reward=self._reward if "reward" in needs else absent["reward"],
-            reward_model=self.stages.new_reward_model() if algorithm.role == "reward" else nothing,
-            text=self.stages.text() if "text" in needs else absent["text"],
+            reward_model=stages.new_reward_model() if algorithm.role == "reward" else nothing,
             schedule=self.cell.schedule,
             meter=meter,
             seed=seed,

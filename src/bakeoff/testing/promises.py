@@ -134,7 +134,9 @@ def _find(check: Check, subject: Any) -> Finding:
     except Broken as broken:
         verdict, found, fix = "broken", broken.found, broken.fix
     except Exception as error:
-        fix = getattr(_cause(error), "fix", "") or f"Mend what raised it: {_where(error, subject.plugin)}."
+        cause = _cause(error)
+        fix = cause.fix if isinstance(cause, BakeoffError) else ""
+        fix = fix or f"Mend what raised it: {_where(cause, subject.plugin)}."
         verdict, found = "broken", told(error)
     return Finding(check.__name__, _promise(check), verdict, found, fix, time.perf_counter() - started)
 
@@ -152,8 +154,9 @@ def _cause(error: BaseException) -> BaseException:
 
 def _where(error: BaseException, plugin: type[Any]) -> str:
     """The innermost line of the plugin's own file or, where it has none in it, outside of installed libraries."""
-    frames = traceback.extract_tb(_cause(error).__traceback__)
-    own = [frame for frame in frames if frame.filename == getattr(sys.modules[plugin.__module__], "__file__", None)]
+    frames = traceback.extract_tb(error.__traceback__)
+    file = getattr(sys.modules.get(plugin.__module__), "__file__", None)
+    own = [frame for frame in frames if frame.filename == file]
     own = own or [frame for frame in frames if "site-packages" not in frame.filename] or list(frames)
     return f"{own[-1].filename}:{own[-1].lineno}" if own else "no traceback"
 
