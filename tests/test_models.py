@@ -79,6 +79,21 @@ def test_weights_in_a_pickle_are_refused(toy, tmp_path):
     assert "safetensors" in refusal(models.load_base, spec(folder=folder, precision="fp32"))
 
 
+def test_damaged_files_are_told_as_such(toy, tmp_path):
+    """Libraries raise whatever they like at a cut-off file; a user is told which one it is."""
+    folder = shutil.copytree(toy, tmp_path / "damaged")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert str(folder) in refusal(models.load_base, spec(folder=folder, precision="fp32"))
+    (folder / "tokenizer.json").unlink()
+    assert "the tokenizer of model 'toy'" in refusal(models.load_tokenizer, spec(folder=folder))
+    (folder / "config.json").write_text("{")
+    assert "config.json is not a JSON object" in refusal(modelfiles.read_config, spec(folder=folder))
+    gguf = tmp_path / "cut.gguf"
+    gguf.write_bytes(b"GGUF cut off")
+    assert "cut.gguf did not load" in refusal(models.load_base, spec(gguf=gguf))
+
+
 def test_a_model_with_code_of_its_own_is_refused(toy, tmp_path):
     """Nothing from the folder runs unless the matrix says so by name."""
     folder = shutil.copytree(toy, tmp_path / "custom")

@@ -136,6 +136,12 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'sft'?``, or nothing where no known name is near."""
+    close = nearest(word, known)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
 # --------------------------------------------------------------------------- finding entry points
 
 
