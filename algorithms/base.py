@@ -8,7 +8,6 @@ class Base(Algorithm):
 
     title = "Untrained base"
     is_control = True
-    trained_by = "nothing"
     trains = False
 
     def train(self, context: TrainContext) -> None:

@@ -25,9 +25,10 @@ _LOSSES = {
     "noise-corrected": ("noise-corrected Bradley-Terry", "Chowdhury et al. 2024, arXiv:2403.00409"),
     "soft": ("Bradley-Terry on soft labels", "Bradley and Terry 1952, doi:10.2307/2334029"),
     "plackett-luce": ("Plackett-Luce", "Plackett 1975, doi:10.2307/2346567"),
-    "pointwise": ("regression on scores", ""),
+    "pointwise": ("regression on scores", "Wang et al. 2024, arXiv:2406.08673"),
 }
 _DIFFERS = {
+    "pointwise": "The paper fits five ratings at once; here it is one score.",
     "bradley-terry-margin": "The margin is proportional to the gap of the scores, not one of a few steps.",
     "noise-corrected": "The paper's loss is for DPO's margins; here it is a reward model's, held at 10.",
     "label-smoothed": "The note's loss is for DPO's margins; here it is a reward model's.",

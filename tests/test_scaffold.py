@@ -109,13 +109,16 @@ def test_nothing_is_overwritten(tmp_path):
         ("x" * 41, "Write it"),
         ("none", "class called 'None'"),
         ("algorithm", "class called 'Algorithm'"),
+        ("plugin", "class called 'PluginSettings'"),
+        ("tensor", "class called 'Tensor'"),
+        ("über-po", "Write it 'uber-po'"),
         ("dpo", "installed already: bakeoff.algorithms.dpo:DPO of bakeoff"),
     ],
 )
 def test_a_name_that_cannot_be_used_says_why(name, told, tmp_path):
     """Before anything is written."""
     with pytest.raises(PluginError) as caught:
-        scaffold.write("algorithm", name, to=tmp_path)
+        scaffold.write("algorithm", name, flavour="loop", to=tmp_path)
     assert told in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -6,7 +6,8 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from bakeoff import registry
 from bakeoff.contracts import Metric
@@ -127,7 +128,7 @@ def _settings(plugin: type[Any]) -> tuple[Setting, ...]:
     return tuple(
         Setting(
             name,
-            getattr(info.annotation, "__name__", "") if isinstance(info.annotation, type) else _plain_type(info),
+            _plain_type(info.annotation),
             None if info.is_required() else info.get_default(call_default_factory=True),
             info.is_required(),
             _description(plugin.Settings, name),
@@ -154,8 +155,20 @@ def _bounds(constraints: list[Any]) -> str:
     return ", ".join(told)
 
 
-def _plain_type(info: Any) -> str:
-    return str(info.annotation).replace("typing.", "").replace("pathlib.", "")
+def _plain_type(annotation: Any) -> str:
+    """As a matrix would write its values: ``a | b`` for two literals, ``{name: float}`` for named numbers."""
+    parts, origin = get_args(annotation), get_origin(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin is Annotated:
+        return _plain_type(parts[0])
+    if origin in (Union, UnionType):
+        return " | ".join("null" if part is type(None) else _plain_type(part) for part in parts)
+    if origin is dict:
+        return f"{{name: {_plain_type(parts[1])}}}"
+    if isinstance(annotation, type) and not parts:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "").replace("pathlib.", "")
 
 
 def _presets(plugin: type[Any]) -> tuple[PresetInfo, ...]:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from bakeoff import objectives
 from bakeoff.contracts import Algorithm, PluginSettings
+from bakeoff.errors import PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -215,3 +216,17 @@ class OnPolicyAlgorithm(Algorithm):
         from bakeoff.on_policy_trainer import OnPolicyTrainer
 
         OnPolicyTrainer(self, context).train()
+
+
+def checked(algorithm: OnPolicyAlgorithm, method: str, given: Any, shape: tuple[int, ...]) -> Tensor:
+    """What this method of an algorithm gave. Raises ``PluginError`` unless it is a tensor of this shape."""
+    if getattr(given, "shape", None) == shape:
+        return given  # type: ignore[no-any-return]
+    found = f"a tensor of shape {tuple(given.shape)}" if hasattr(given, "shape") else type(given).__name__
+    wanted = f"{shape}, a number for each completion and token, as `rollout.mask`" if shape else "a scalar"
+    raise PluginError(
+        f"{type(algorithm).__name__}.{method}() gave {found} and not {wanted}.",
+        fix="Spread one number a completion over its tokens: `numbers[:, None] * rollout.mask`."
+        if shape
+        else "Return `batch.mean(losses)`, this batch's share of the step's mean.",
+    )

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from bakeoff import objectives
-from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
+from bakeoff.errors import PluginError
+from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout, checked
 from bakeoff.optim import MasterAdamW
 from bakeoff.rollout import (
     Sequences,
@@ -137,7 +138,8 @@ class OnPolicyTrainer(Trainer):
         return needed and alone and moves and not self.roles.recomputes_activations
 
     def _conclude(self, rollout: Rollout) -> None:
-        rollout.advantages = self.algorithm.advantages(rollout)
+        given = self.algorithm.advantages(rollout)
+        rollout.advantages = checked(self.algorithm, "advantages", given, tuple(rollout.mask.shape))
         self._describe(rollout)
 
     def score(self, prompts: list[dict[str, Any]], ids: list[list[int]]) -> Tensor:
@@ -233,7 +235,7 @@ class OnPolicyTrainer(Trainer):
             values = self._values(hidden["value"], sequences)
             rollout.values = values.detach()
         self._conclude(rollout)
-        loss = self.algorithm.policy_loss(rollout, logps)
+        loss = checked(self.algorithm, "policy_loss", self.algorithm.policy_loss(rollout, logps), ())
         self._measure(rollout, rollout.old_logps)
         if values is None:
             self.accelerator.backward(loss)
@@ -270,7 +272,7 @@ class OnPolicyTrainer(Trainer):
         return scatter(self.roles.head_output("value", hidden), sequences.completion_mask)
 
     def _backward_policy(self, batch: Rollout, logps: Tensor) -> Tensor:
-        loss = self.algorithm.policy_loss(batch, logps)
+        loss = checked(self.algorithm, "policy_loss", self.algorithm.policy_loss(batch, logps), ())
         with self.roles.use("policy"):
             self.accelerator.backward(loss)
         self._measure(batch, logps.detach())
@@ -370,7 +372,14 @@ class OnPolicyTrainer(Trainer):
             tensors = {key: value.contiguous() for key, value in self._auxiliary().items()}
             save_file(tensors, folder / "value.safetensors")
         state = {"rollouts": self.rollouts, "algorithm": self.algorithm.state()}
-        (folder / "on_policy.json").write_text(json.dumps(state))
+        try:
+            text = json.dumps(state)
+        except TypeError as error:
+            raise PluginError(
+                f"{type(self.algorithm).__name__}.state() gave what JSON does not hold: {error}.",
+                fix="Give numbers, texts, lists and dictionaries: `tensor.tolist()`, `tensor.item()`.",
+            ) from None
+        (folder / "on_policy.json").write_text(text)
 
     def _restore(self, folder: Path) -> None:
         from safetensors.torch import load_file

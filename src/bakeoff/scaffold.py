@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import keyword
 import re
+import unicodedata
 from pathlib import Path
 
 import bakeoff
-from bakeoff import contracts, registry
+from bakeoff import registry
 from bakeoff.errors import PluginError
 from bakeoff.registry import Kind
 
@@ -42,7 +44,9 @@ def write(kind: Kind, name: str, *, flavour: str = "", to: Path | None = None) -
     flavour = _checked_flavour(kind, flavour)
     words = _checked_name(kind, name)
     folder = (to or Path()) / f"bakeoff-{name}"
-    files = {folder / path: text for path, text in _render(kind, name, words, flavour).items()}
+    rendered = _render(kind, name, words, flavour)
+    _check_class(name, _class_name(words), rendered[f"src/bakeoff_{'_'.join(words)}.py"])
+    files = {folder / path: text for path, text in rendered.items()}
     if there := [path for path in files if path.exists()]:
         raise PluginError(
             f"{there[0]} is there already; nothing was written.", fix="Choose another name or --to FOLDER."
@@ -102,19 +106,14 @@ def _checked_flavour(kind: Kind, flavour: str) -> str:
 def _checked_name(kind: Kind, name: str) -> list[str]:
     """The name's words. Raises ``PluginError`` where it is no name, or somebody's."""
     if not NAME.fullmatch(name) or len(name) > LONGEST:
-        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST].rstrip("-")
+        ascii_only = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
+        plain = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:LONGEST].rstrip("-")
         better = f"Write it {plain!r}." if NAME.fullmatch(plain) else "For example: my-method."
         raise PluginError(
             f"{name!r} cannot be a plugin's name, which names a distribution and a Python module, too.",
             fix=f"Use small letters, digits and hyphens, a letter first, at most {LONGEST} characters. {better}",
         )
     words = name.split("-")
-    class_name = _class_name(words)
-    if keyword.iskeyword(class_name) or hasattr(contracts, class_name):
-        raise PluginError(
-            f"{name!r} would make a class called {class_name!r}, which Python or bakeoff has already.",
-            fix="Choose a name that says what is new about it.",
-        )
     if name in registry.names(kind):
         origin = registry.origin(kind, name)
         raise PluginError(
@@ -128,6 +127,19 @@ def _checked_name(kind: Kind, name: str) -> list[str]:
             fix=f"Add a class and an entry point under bakeoff.{kind}s to that package, or choose another name.",
         )
     return words
+
+
+def _check_class(name: str, class_name: str, module: str) -> None:
+    """Raises ``PluginError`` where the class, or that of its settings, would hide what the module imports."""
+    taken = {class_name} if keyword.iskeyword(class_name) else set()
+    if not taken:
+        imports = (node for node in ast.walk(ast.parse(module)) if isinstance(node, ast.ImportFrom))
+        taken = {alias.name for node in imports for alias in node.names} & {class_name, f"{class_name}Settings"}
+    if taken:
+        raise PluginError(
+            f"{name!r} would make a class called {taken.pop()!r}, which Python or bakeoff has already.",
+            fix="Choose a name that says what is new about it.",
+        )
 
 
 def _class_name(words: list[str]) -> str:

@@ -86,7 +86,8 @@ class StageKeys:
         """Ranked completions of training prompts from where the policy now starts."""
         spec = self.cell.preparation
         inputs = {**self._start(), "prompts": spec.prompts, "samples": spec.samples}
-        return StageKey("samples", inputs, f"{spec.samples} samples of {spec.prompts} prompts")
+        since = " after the warm start" if self.warm_start_id else ""
+        return StageKey("samples", inputs, f"{spec.samples} samples of {spec.prompts} prompts{since}")
 
     def held_out_samples(self) -> StageKey:
         """The same of the evaluation prompts, for pairs to measure a reward model on."""

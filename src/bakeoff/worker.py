@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakeoff import modelfiles
-from bakeoff.contracts import Algorithm, TrainContext
-from bakeoff.errors import PluginFailure
+from bakeoff.contracts import Algorithm, Source, TrainContext
+from bakeoff.errors import PluginError, PluginFailure
 from bakeoff.pricing import Estimate, estimate, incompatible
 from bakeoff.records import cell_record, ledger
 from bakeoff.setup import Setup, load, make, task_and_data
@@ -72,7 +72,8 @@ def quiet() -> None:
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for name in ("bitsandbytes", "transformers.trainer_utils"):  # the latter on checkpoints within one second
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl|peft|accelerate)\.")
 
 
@@ -117,19 +118,25 @@ class CellRun:
 
     def _context(self, algorithm: Algorithm, meter: Meter, folder: Path, seed: int) -> TrainContext:
         """What the algorithm is handed; stages fill in what the task lacks."""
-        setup, needs = self.setup, algorithm.consumes
+        setup, stages = self.setup, self.stages
+        sources: dict[Source, Callable[[], Any]] = {
+            "prompts": stages.prompts,
+            "demonstrations": stages.demonstrations,
+            "preferences": stages.preferences,
+            "rankings": stages.rankings,
+            "reward": lambda: self._reward,
+            "text": stages.text,
+        }
+        given: dict[str, Any] = {
+            name: made() if name in algorithm.consumes else _NotConsumed(name) for name, made in sources.items()
+        }
         nothing: Any = None
         return TrainContext(
+            **given,
             policy=setup.roles.model,
             roles=setup.roles,
             tokenizer=setup.tokenizer,
-            prompts=self.stages.prompts() if "prompts" in needs else nothing,
-            demonstrations=self.stages.demonstrations() if "demonstrations" in needs else nothing,
-            preferences=self.stages.preferences() if "preferences" in needs else nothing,
-            rankings=self.stages.rankings() if "rankings" in needs else nothing,
-            reward=self._reward if "reward" in needs else nothing,
-            reward_model=self.stages.new_reward_model() if algorithm.role == "reward" else nothing,
-            text=self.stages.text() if "text" in needs else nothing,
+            reward_model=stages.new_reward_model() if algorithm.role == "reward" else nothing,
             schedule=self.cell.schedule,
             meter=meter,
             seed=seed,
@@ -230,6 +237,21 @@ class CellRun:
             self.setup.roles.model.save_pretrained(str(self.folder / "adapter"), selected_adapters=["default"])
         elif self.stages.reward_model_role and self.algorithm.trains:
             self.stages.reward_model_role.save(self.folder / "adapter")
+
+
+class _NotConsumed:
+    """Stands in a context for what the algorithm does not consume, and says so as soon as it is used."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def _refuse(self, *ignored: Any, **columns: Any) -> Any:
+        raise PluginError(
+            f"`context.{self._source}` is not there: the algorithm does not consume it.",
+            fix=f'Add "{self._source}" to `consumes`.',
+        )
+
+    __getattr__ = __getitem__ = __iter__ = __len__ = __call__ = _refuse
 
 
 @contextlib.contextmanager

@@ -46,6 +46,21 @@ def test_show_tells_paper_settings_bounds_and_what_it_takes(command):
     assert "gold reward: " in command("plugins", "show", "task", "sentiment")[1]
 
 
+def test_show_finds_the_kind_and_spells_out_long_choices(command):
+    """A kind is asked for where two share the name; sixteen losses stand in the meaning, not in a column."""
+    code, said, _ = command("plugins", "show", "dpo")
+    assert code == 0
+    (line,) = [line for line in said.splitlines() if line.startswith("loss")]
+    assert line.split()[1:3] == ["one", "of"]
+    assert "One of: sigmoid | hinge | ipo" in line
+    assert line.endswith("| sft | {name: float}.")
+    assert "reverse_kl | forward_kl | js_divergence" in said
+    code, _, problems = command("plugins", "show", "gold:anything")
+    assert code == 2
+    assert "has no preset" in problems
+    assert "algorithm and evaluator" not in problems
+
+
 def test_show_of_a_preset_tells_its_settings(command):
     """In the place of the defaults."""
     name, preset = next(
@@ -87,6 +102,8 @@ def test_check_of_what_breaks_a_promise_fails(command, fake_lab):
     ("words", "told"),
     [
         (["nothing"], "nothing is called 'nothing'"),
+        (["judges"], "no judge is named.\nName one of fake, gold"),
+        (["dpp"], "Did you mean algorithm ppo or algorithm dpo?"),
         (["fake"], "algorithm and task and evaluator and judge are called 'fake'"),
         (["judge", "gold", "--set", "epsilon"], "has no value"),
         (["judge", "gold", "--set", "epsilon=-1"], "epsilon: Input should be greater than or equal to 0"),

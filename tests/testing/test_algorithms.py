@@ -8,8 +8,9 @@ import torch
 
 from bakeoff import registry
 from bakeoff.contracts import Algorithm, PluginSettings, Preset
+from bakeoff.on_policy import OnPolicyAlgorithm
 from bakeoff.seeds import derive_seed
-from bakeoff.testing import ConformanceError, check_algorithm, examine, toy_model
+from bakeoff.testing import ConformanceError, check_algorithm, examine, lab, toy_model
 from bakeoff.testing.lab import STEPS
 
 
@@ -313,6 +314,21 @@ class ExplainsNothing(Honest):
         mystery: float = 0.5
 
 
+class HasNoName(Honest):
+    """Is listed without a title."""
+
+    title = " "
+
+
+class WantsNothing(Honest):
+    """Trains on a row of its own."""
+
+    consumes = frozenset()
+
+    def rows(self, context):
+        return [{"input_ids": [2, 3, 4], "labels": [-100, 3, 4]}]
+
+
 class WantsWhatNobodyHas(Honest):
     """Trains on a kind of row that no task can give."""
 
@@ -323,6 +339,15 @@ class HasAPresetThatDoesNotFit(Honest):
     """A paper's settings under a name that the plugin does not know."""
 
     presets = MappingProxyType({"paper": Preset("Paper", "", {"learning_rte": 1e-3})})
+
+
+class HidesItsReward(registry.load("algorithm", "grpo")):
+    """Logs all but what it was paid."""
+
+    def train(self, context):
+        record = context.record
+        context.record = lambda metrics: record({key: value for key, value in metrics.items() if key != "reward"})
+        super().train(context)
 
 
 class LogsWhatIsNoNumber(Honest):
@@ -338,6 +363,80 @@ class StaysWhereItIs(Honest):
     def begin(self, context):
         super().begin(context)
         self.optimizer = torch.optim.SGD(context.roles.parameters("policy"), lr=0.0)
+
+
+class MovesWhenItIsMeasured(Honest):
+    """Goes a little further before it shows what it can do."""
+
+    def train(self, context):
+        super().train(context)
+        self.kept = context
+
+    def complete(self, context):
+        for weight in self.kept.roles.parameters("policy"):
+            weight.data.mul_(1.1)
+        return super().complete(context)
+
+
+class CannotGoOn(Honest):
+    """Finds its checkpoint and does not know what to do with it."""
+
+    def begin(self, context):
+        super().begin(context)
+        if context.resume_from is not None:
+            raise NotImplementedError("resume")
+
+
+class SavesWhatItBeganWith(Honest):
+    """Has the untrained adapter written in the place of the trained one."""
+
+    def begin(self, context):
+        super().begin(context)
+        policy, save = context.policy, context.policy.save_pretrained
+        start = {name: weight.detach().clone() for name, weight in policy.state_dict().items()}
+        policy.save_pretrained = lambda folder, **options: save(folder, **{**options, "state_dict": start})
+
+
+class MovesOnlyInFloat32(Honest):
+    """Leaves an adapter that is held in bf16 as it is."""
+
+    def begin(self, context):
+        super().begin(context)
+        weights = context.roles.parameters("policy")
+        self.optimizer = torch.optim.SGD(weights, lr=1e-2 if weights[0].dtype == torch.float32 else 0.0)
+
+
+class TakesWhatItDoesNotConsume(Honest):
+    """Says that it trains on prompts, and asks for demonstrations."""
+
+    consumes = frozenset({"prompts"})
+
+
+class GivesOneAdvantageACompletion(OnPolicyAlgorithm):
+    """Forgets that a completion has tokens."""
+
+    title = "Flat"
+
+    def advantages(self, rollout):
+        return rollout.rewards - rollout.rewards.mean()
+
+
+class GivesOneLossAToken(OnPolicyAlgorithm):
+    """Leaves the mean to somebody else."""
+
+    title = "Unreduced"
+
+    def policy_loss(self, batch, logps):
+        return -batch.advantages * logps
+
+
+class KeepsATensor(OnPolicyAlgorithm):
+    """Has a state that no JSON file holds."""
+
+    title = "Tensor"
+
+    def state(self):
+        return {"baseline": torch.zeros(2)}
 
 
 class Fails(Honest):
@@ -366,6 +465,12 @@ def test_an_honest_algorithm_keeps_every_promise():
         (StaysWhereItIs, "trains", "what it was, bit for bit"),
         (Fails, "trains", "KeyError: 'chosen'"),
         (NeverEnds, "trains", "4 times its budget"),
+        (MovesWhenItIsMeasured, "trains", "moved after training had ended"),
+        (TakesWhatItDoesNotConsume, "trains", "`context.demonstrations` is not there"),
+        (GivesOneAdvantageACompletion, "trains", "gave a tensor of shape (64,) and not (64, 8)"),
+        (GivesOneLossAToken, "trains", "policy_loss() gave a tensor of shape (32, 8) and not a scalar"),
+        (HasNoName, "described", "`title` is empty"),
+        (WantsNothing, "described", "`consumes` is empty"),
         (ExplainsNothing, "described", "'mystery' is not explained"),
         (WantsWhatNobodyHas, "described", "`consumes` names 'dreams'"),
         (HasAPresetThatDoesNotFit, "described", "preset 'paper' has settings that are not valid"),
@@ -384,14 +489,19 @@ def test_an_honest_algorithm_keeps_every_promise():
         (ForgetsItsCheckpoint, "resume", "killed in step 5 and resumed from step 4, it ended with other weights"),
         (KeepsHalfOfItsState, "resume", "killed in step 5 and resumed from step 4, it ended with other weights"),
         (KeepsNoCheckpoint, "resume", "it had left no checkpoint and would start again"),
+        (KeepsATensor, "resume", "KeepsATensor.state() gave what JSON does not hold"),
+        (CannotGoOn, "resume", "resumed from step 4, it failed: NotImplementedError: resume"),
         (LogsTwice, "resume", "the log has lines of steps"),
         (ScalesWithAccumulation, "splitting", "micro_batch 3 and 64"),
         (LogsNothing, "metrics", "'loss' is logged at 0 of 6 steps; logged is nothing"),
+        (HidesItsReward, "metrics", "'reward' is logged at 0 of 6 steps; logged is"),
         (LogsWhatIsNoNumber, "metrics", "'kl' is nan at step 1"),
         (SwallowsTheLackOfMemory, "memory", "went on after it ran out of memory"),
         (HidesTheLackOfMemory, "memory", "ended as 'plugin_error': ValueError: bad batch"),
         (RemembersTheLackOfMemory, "memory", "the next one ended with other weights"),
         (TakesMoreCapacity, "adapter", "size mismatch"),
+        (SavesWhatItBeganWith, "adapter", "peft loads other weights"),
+        (MovesOnlyInFloat32, "four_bit", "did not move in 2 updates"),
         (ExpectsFloat32, "four_bit", "same dtype"),
     ],
 )
@@ -403,6 +513,24 @@ def test_a_dishonest_algorithm_breaks_its_promise(algorithm, broken, told):
     assert conformance.broken[0].fix
     with pytest.raises(ConformanceError, match="to mend:"):
         conformance.raise_if_broken()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "fix"),
+    [(TakesWhatItDoesNotConsume, 'Add "demonstrations" to `consumes`.'), (Fails, f"Mend what raised it: {__file__}:")],
+)
+def test_what_raises_says_how_to_mend_it(algorithm, fix):
+    """An error of bakeoff's says it itself; for any other the plugin's own line is told."""
+    (finding,) = examine("algorithm", algorithm, only=["trains"]).broken
+    assert finding.fix.startswith(fix)
+    assert "Add" not in finding.found
+
+
+def test_what_trains_for_too_long_is_given_up(monkeypatch):
+    """Before it has spent four times its budget, which may be days."""
+    monkeypatch.setattr(lab, "LONGEST_S", 0.0)
+    (finding,) = examine("algorithm", Honest, only=["trains"]).broken
+    assert "it had trained for 0 s on the toy model and was going on" in finding.found
 
 
 def test_chance_is_blamed_once():

@@ -28,6 +28,20 @@ class GivesAMean(Honest):
         return super().score(context).iloc[:1]
 
 
+class GivesNumbers(Honest):
+    """Values that belong to nothing."""
+
+    def score(self, context):
+        return list(super().score(context)["value"])
+
+
+class CountsSamplesFromOne(Honest):
+    """Another sample's number than the one that was scored."""
+
+    def score(self, context):
+        return super().score(context).assign(sample=lambda frame: frame["sample"] + 1)
+
+
 class ScoresTwice(Honest):
     """Each sample again."""
 
@@ -41,6 +55,27 @@ class Undeclared(Honest):
 
     def score(self, context):
         return super().score(context).assign(metric="f")
+
+
+class MeasuresNothing(Honest):
+    """Declares no metric, and gives none."""
+
+    metrics = ()
+
+    def score(self, context):
+        return super().score(context).iloc[:0]
+
+
+class NamesTwoAlike(Honest):
+    """One name for two metrics."""
+
+    metrics = (E, E)
+
+
+class NeedsDreams(Honest):
+    """Asks for what no cell has."""
+
+    needs = frozenset({"samples", "dreams"})
 
 
 class NoUnit(Honest):
@@ -108,9 +143,14 @@ def test_an_honest_evaluator_keeps_every_promise():
     ("evaluator", "broken", "told"),
     [
         (GivesAMean, "scores", "has 1 values for 12 samples"),
+        (GivesNumbers, "scores", "score() gave list"),
+        (CountsSamplesFromOne, "scores", "which is not there"),
         (ScoresTwice, "scores", "twice"),
         (Undeclared, "scores", "'f', which it does not declare"),
         (TakesWhatItDidNotAskFor, "scores", "KeyError: 'token_logps'"),
+        (MeasuresNothing, "declared", "`metrics` is ()"),
+        (NamesTwoAlike, "declared", "two metrics share a name"),
+        (NeedsDreams, "declared", "`needs` names 'dreams'"),
         (NoUnit, "declared", "no unit"),
         (Bounded, "bounded", "lies in [0.0, 3.0]"),
         (Rolls, "repeatable", "other values"),

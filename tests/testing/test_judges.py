@@ -34,6 +34,22 @@ class SkipsTies(Honest):
         return super().compare(context, rows, a, b)[1:]
 
 
+class AlwaysAnswers(Honest):
+    """Has a verdict where nothing was asked."""
+
+    def compare(self, context, rows, a, b):
+        return super().compare(context, rows, a, b) or ["tie"]
+
+
+class WritesOnTheRows(Honest):
+    """Notes its verdict where the next judge reads it."""
+
+    def compare(self, context, rows, a, b):
+        for row in rows:
+            row["judged"] = True
+        return super().compare(context, rows, a, b)
+
+
 class PrefersTheFirst(Honest):
     """Reads no further than the first answer."""
 
@@ -87,6 +103,8 @@ def test_an_honest_judge_keeps_every_promise():
     [
         (Guesses, "verdicts", "'maybe'"),
         (SkipsTies, "verdicts", "for 8 pairs"),
+        (AlwaysAnswers, "verdicts", "asked about no pair, it gave verdicts"),
+        (WritesOnTheRows, "verdicts", "it changed the rows"),
         (PrefersTheFirst, "sides", "turned 0 of 8 verdicts"),
         (NeverDecides, "sides", "every pair a tie"),
         (CannotJudge, "sides", "no pair got a verdict"),

@@ -69,6 +69,20 @@ class WritesIntoTheRun(Honest):
         return super().write(results, to)
 
 
+class WritesElsewhere(Honest):
+    """Puts its page beside the folder that it was given."""
+
+    def write(self, results, to):
+        return super().write(results, to.parent)
+
+
+class TellsOfWhatIsNotThere(Honest):
+    """Returns a file that it did not write."""
+
+    def write(self, results, to):
+        return [*super().write(results, to), to / "table.csv"]
+
+
 class WritesNothing(Honest):
     """Has nothing to say."""
 
@@ -85,6 +99,8 @@ def test_an_honest_report_keeps_every_promise():
     ("report", "broken", "told"),
     [
         (WritesNothing, "writes", "wrote nothing"),
+        (TellsOfWhatIsNotThere, "writes", "table.csv, which is not there"),
+        (WritesElsewhere, "writes", "which is not under the folder"),
         (WritesBesides, "writes", "cache.bin"),
         (WritesIntoTheRun, "writes", "run's own files"),
         (ShowsScoresOnly, "complete", "'diverged' was planned"),

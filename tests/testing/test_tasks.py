@@ -1,6 +1,8 @@
 """The promises of a task: an honest one keeps all of them, and for each there is one that does not."""
 
+import dataclasses
 import random
+from types import MappingProxyType
 
 import pytest
 
@@ -36,6 +38,40 @@ class HoldsNothingOut(Honest):
         return TaskData(self.rows(0, 8), [], frozenset({"prompts", "reward"}), "f", "CC0", "made here")
 
 
+class GivesAList(Honest):
+    """Rows, and nothing about them."""
+
+    def load(self):
+        return self.rows(0, 8)
+
+
+class Says(Honest):
+    """Honest but for what it says of its data."""
+
+    says = MappingProxyType({})
+
+    def load(self):
+        return dataclasses.replace(super().load(), **self.says)
+
+
+class HasNoLicence(Says):
+    """Nobody may use it."""
+
+    says = MappingProxyType({"licence": " "})
+
+
+class TellsOfBadRowsInPassing(Says):
+    """A remark where a file, a line and a reason should be."""
+
+    says = MappingProxyType({"bad_rows": ("line 7 is odd",)})
+
+
+class ProvidesDreams(Says):
+    """A kind of row that nobody trains on."""
+
+    says = MappingProxyType({"provides": frozenset({"prompts", "reward", "dreams"})})
+
+
 class DrawsAnew(Honest):
     """Shuffles by nobody's seed."""
 
@@ -48,6 +84,13 @@ class RepeatsIds(Honest):
 
     def rows(self, first, last):
         return [{"id": str(number - first), "prompt": f"say {number}"} for number in range(first, last)]
+
+
+class AsksNothing(Honest):
+    """Has a row without a prompt."""
+
+    def rows(self, first, last):
+        return [{**row, "prompt": "" if row["id"] == "3" else row["prompt"]} for row in super().rows(first, last)]
 
 
 class PromisesPairs(Honest):
@@ -92,6 +135,21 @@ class Chokes(Honest):
         return [text.count("e") / len(text) for text in completions]
 
 
+class SkipsTheEmpty(Honest):
+    """Rewards only what has text."""
+
+    def reward(self, rows, completions):
+        return [reward for reward, text in zip(super().gold(rows, completions), completions, strict=True) if text]
+
+
+class Abstains(Honest):
+    """Says nothing of an empty text."""
+
+    def reward(self, rows, completions):
+        rewards = super().gold(rows, completions)
+        return [reward if text else None for reward, text in zip(rewards, completions, strict=True)]
+
+
 class Compares(Honest):
     """Rewards relative to the batch."""
 
@@ -124,15 +182,22 @@ def test_a_reward_that_is_not_there_is_not_checked():
 @pytest.mark.parametrize(
     ("task", "broken", "told"),
     [
+        (GivesAList, "loads", "load() gave a list"),
         (HoldsNothingOut, "loads", "no test rows"),
+        (HasNoLicence, "loads", "`licence` is empty"),
+        (TellsOfBadRowsInPassing, "loads", "`bad_rows` holds 'line 7 is odd'"),
+        (ProvidesDreams, "loads", "`provides` names ['dreams']"),
         (DrawsAnew, "repeatable", "other rows"),
         (RepeatsIds, "rows", "not unique"),
+        (AsksNothing, "rows", "row '3' has no prompt"),
         (PromisesPairs, "rows", "row '0' has no chosen and rejected"),
         (HasARewardWithoutAMetric, "rows", "`reward_metric` is None"),
         (MixesTypes, "rows", "the rows are no table"),
         (Leaks, "split", "1 prompts are in both splits"),
         (Exceeds, "reward", "lies in [0.0, 1.0]"),
         (Chokes, "gold", "ZeroDivisionError"),
+        (SkipsTheEmpty, "reward", "it gave 17 numbers for 18 completions"),
+        (Abstains, "reward", "it gave None for a completion"),
         (Compares, "reward", "otherwise alone"),
         (Remembers, "reward", "changed the rows"),
     ],

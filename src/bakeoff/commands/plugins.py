@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Show the installed plugins, and check that they keep their promises.")
 
+WIDEST_TYPE = 40
+"""Characters of a type that the table of settings has a column for; a longer one stands in its meaning."""
+
 KindArgument = Annotated[str, typer.Argument(help="algorithm, task, evaluator, judge or report.")]
+
+KindOrName = Annotated[str, typer.Argument(metavar="[KIND]", help="Needed where two kinds share the name.")]
+Name = Annotated[str | None, typer.Argument(metavar="NAME", help="The plugin, or a preset: dpo:ipo.")]
 
 
 @app.command("list", epilog="Example: [bold]bakeoff plugins list algorithm[/]")
@@ -49,8 +55,8 @@ def plugins_list(
 
 @app.command("show", epilog="Example: [bold]bakeoff plugins show algorithm grpo[/]")
 def plugins_show(
-    kind: KindArgument,
-    name: Annotated[str, typer.Argument(help="The plugin's name, or that of a preset: dpo:ipo.")],
+    kind_or_name: KindOrName,
+    name: Name = None,
     as_json: Json = False,
 ) -> None:
     """Show one plugin: its paper, what it takes and gives, its settings with their defaults, its presets."""
@@ -59,8 +65,9 @@ def plugins_show(
     from bakeoff import catalogue, registry
     from bakeoff.errors import PluginError
 
-    plugin, _, preset = name.partition(":")
-    info = catalogue.describe(kind_of(kind), plugin)
+    kind, wanted = _asked("show", kind_or_name, name)
+    plugin, _, preset = wanted.partition(":")
+    info = catalogue.describe(kind, plugin)
     if preset:
         registry.preset(info.kind, plugin, preset)  # raises with what there is
         info = dataclasses.replace(info, presets=tuple(each for each in info.presets if each.name == preset))
@@ -76,8 +83,8 @@ def plugins_show(
 
 @app.command("check", epilog="Example: [bold]bakeoff plugins check algorithm ppo --only resume --report check.md[/]")
 def plugins_check(
-    kind_or_name: Annotated[str, typer.Argument(metavar="[KIND]", help="Needed where two kinds share the name.")],
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The plugin, or a preset: dpo:ipo.")] = None,
+    kind_or_name: KindOrName,
+    name: Name = None,
     *,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting to check with; repeatable.")
@@ -94,7 +101,7 @@ def plugins_check(
     """
     from bakeoff.testing import examine
 
-    kind, plugin = (kind_of(kind_or_name), name) if name else (_only_kind(kind_or_name), kind_or_name)
+    kind, plugin = _asked("check", kind_or_name, name)
     wanted = [each.strip() for each in only.split(",") if each.strip()]
     conformance = examine(kind, plugin, _settings(set_ or []), only=wanted, say=_tell)
     if report:
@@ -116,17 +123,28 @@ def kind_of(word: str) -> Kind:
     return known
 
 
-def _only_kind(name: str) -> Kind:
-    """The kind of the plugin of this name, where one kind alone has it. Raises ``PluginError``."""
+def _asked(command: str, kind_or_name: str, name: str | None) -> tuple[Kind, str]:
+    """The kind and the name that a user gave, or the name alone where one kind has it. Raises ``PluginError``."""
     from bakeoff import registry
     from bakeoff.errors import PluginError
 
-    plugin = name.partition(":")[0]
+    if name is not None:
+        return kind_of(kind_or_name), name
+    plugin = kind_or_name.partition(":")[0]
     kinds = [kind for kind in registry.BASES if plugin in registry.names(kind)]
     if len(kinds) == 1:
-        return kinds[0]
-    found = f"{' and '.join(kinds)} are called {plugin!r}" if kinds else f"nothing is called {plugin!r}"
-    raise PluginError(f"{found}.", fix=f"Say which: bakeoff plugins check KIND {name}, of {', '.join(registry.BASES)}.")
+        return kinds[0], kind_or_name
+    if kinds:
+        found = f"{' and '.join(kinds)} are called {plugin!r}."
+    elif plugin.removesuffix("s") in registry.BASES:
+        kind = kind_of(plugin)
+        raise PluginError(f"no {kind} is named.", fix=f"Name one of {', '.join(registry.names(kind))}.")
+    else:
+        known = {each: kind for kind in registry.BASES for each in registry.names(kind)}
+        close = [f"{known[each]} {each}" for each in registry.nearest(plugin, known)]
+        found = f"nothing is called {plugin!r}." + (f" Did you mean {' or '.join(close)}?" if close else "")
+    usage = f"bakeoff plugins {command} KIND {kind_or_name}"
+    raise PluginError(found, fix=f"Say which: {usage}, of {', '.join(registry.BASES)}.")
 
 
 def _settings(words: list[str]) -> dict[str, Any]:
@@ -170,9 +188,9 @@ def _show(info: PluginInfo, preset: str) -> None:
         rows = (
             (
                 each.name,
-                each.type + (f" {each.bounds}" if each.bounds else ""),
+                (each.type if len(each.type) <= WIDEST_TYPE else "one of") + (f" {each.bounds}" if each.bounds else ""),
                 "required" if each.required else str(changed.get(each.name, each.default)),
-                each.description,
+                each.description + (f" One of: {each.type}." if len(each.type) > WIDEST_TYPE else ""),
             )
             for each in info.settings
         )

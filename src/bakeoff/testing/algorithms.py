@@ -9,7 +9,7 @@ from typing import Any, get_args
 from bakeoff import cellprocess
 from bakeoff.contracts import Source
 
-from .lab import STEPS, Lab, Trained, ended
+from .lab import STEPS, Lab, Trained, ended, equal
 from .promises import Broken, DoesNotApply, told
 from .subject import explained, said
 
@@ -45,11 +45,15 @@ def described(lab: Lab) -> str:
 
 
 def trains(lab: Lab) -> str:
-    """It trains the policy in a cell as any other, and the policy moves."""
+    """It trains the policy in a cell as any other: the policy moves then, and not while it is measured."""
     trained = ended(lab.plain)
+    # A reward model is normalised as it is saved, which is no algorithm's doing.
+    if lab.plugin.role == "policy" and not equal(trained.adapter, trained.left):
+        raise Broken(
+            "the policy moved after training had ended, as held-out prompts were completed.",
+            "Train in `train()` alone: `complete()` finds the policy as it is measured, and leaves it so.",
+        )
     if not lab.plugin.trains:
-        if trained.spent or trained.lines:
-            raise Broken("it says `trains = False` and trains.", "Remove `trains = False`.")
         return "it leaves the policy as it is, and says so"
     if not trained.moved:
         raise Broken(
@@ -154,7 +158,8 @@ def seed(lab: Lab) -> str:
     if first.same_as(ended(lab.run(lab.cell(seed=1), start=first.start))):
         raise Broken(
             "two seeds gave the same weights from the same start: its intervals would leave out its own randomness.",
-            "Draw the order of rows and every sample from `context.seed`, not from a constant.",
+            "Draw the order of rows and every sample from `context.seed`, not from a constant; a trainer gets it from "
+            "`context.trainer_arguments()`.",
         )
     return "two runs of seed 0 are equal; seed 1 differs"
 
@@ -242,7 +247,8 @@ def metrics(lab: Lab) -> str:
             told_now = ", ".join(logged) or "nothing"
             raise Broken(
                 f"{name!r} is logged at {len(steps)} of {trained.steps} steps; logged is {told_now}.",
-                f'Call `context.log({{"{name}": ...}})`; a trainer logs by `context.callbacks`.',
+                f'Call `context.log({{"{name}": ...}})`; a trainer logs by `context.trainer_arguments()` and '
+                "`context.callbacks`.",
             )
     for line in trained.lines:
         for key, value in line.items():

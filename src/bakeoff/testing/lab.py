@@ -57,7 +57,9 @@ class Trained:
     start: dict[str, Tensor] = field(default_factory=dict)
     """What it trains, the policy's adapter or a reward model's, before training ..."""
     adapter: dict[str, Tensor] = field(default_factory=dict)
-    """... and after it."""
+    """... after it ..."""
+    left: dict[str, Tensor] = field(default_factory=dict)
+    """... and when the cell had ended."""
     frozen: dict[str, str] = field(default_factory=dict)
     """A hash of what must not move (base, reference, reward) before training ..."""
     frozen_after: dict[str, str] = field(default_factory=dict)
@@ -188,6 +190,7 @@ class Lab:
         try:
             with watch.hooks(), log, contextlib.redirect_stdout(log):
                 watch.run.run()
+            trained.left = _copied(watch.run)
         except GivenUp as reason:
             trained.gave_up = str(reason)
             trained.spent = watch.run.meter.fraction

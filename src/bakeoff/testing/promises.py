@@ -6,6 +6,7 @@ what it saw, or raises ``Broken`` or ``DoesNotApply``.
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import bakeoff
 from bakeoff.catalogue import PluginInfo
 from bakeoff.cataloguepage import cell
-from bakeoff.errors import PluginError, PluginFailure
+from bakeoff.errors import BakeoffError, PluginError, PluginFailure
 from bakeoff.registry import nearest
 
 Check = Callable[[Any], str]
@@ -133,21 +134,30 @@ def _find(check: Check, subject: Any) -> Finding:
     except Broken as broken:
         verdict, found, fix = "broken", broken.found, broken.fix
     except Exception as error:
-        verdict, found, fix = "broken", told(error), f"Mend what raised it: {_where(error)}."
+        cause = _cause(error)
+        fix = cause.fix if isinstance(cause, BakeoffError) else ""
+        fix = fix or f"Mend what raised it: {_where(cause, subject.plugin)}."
+        verdict, found = "broken", told(error)
     return Finding(check.__name__, _promise(check), verdict, found, fix, time.perf_counter() - started)
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line, with the one under it that a plugin raised."""
-    cause = error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+    """An exception in one line, with the one under it that a plugin raised; how to mend it is told apart."""
+    cause = _cause(error)
+    message = str(cause.args[0]) if isinstance(cause, BakeoffError) else str(cause)
+    return f"{type(cause).__name__}: {' '.join(message.split())}"
 
 
-def _where(error: BaseException) -> str:
-    """The innermost line outside of installed libraries."""
-    cause = error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
-    frames = traceback.extract_tb(cause.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, PluginFailure) and error.__cause__ else error
+
+
+def _where(error: BaseException, plugin: type[Any]) -> str:
+    """The innermost line of the plugin's own file or, where it has none in it, outside of installed libraries."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = getattr(sys.modules.get(plugin.__module__), "__file__", None)
+    own = [frame for frame in frames if frame.filename == file]
+    own = own or [frame for frame in frames if "site-packages" not in frame.filename] or list(frames)
     return f"{own[-1].filename}:{own[-1].lineno}" if own else "no traceback"
 
 
