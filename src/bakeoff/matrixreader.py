@@ -303,8 +303,7 @@ def unknown_label(axis: str, value: str, entries: Iterable[Any] | None) -> str:
     labels = [called(entry) for entry in entries or ()]
     if value in labels:
         return ""
-    # Without a guess, which for 'gpro' would be 'grpo': another algorithm that the matrix lacks.
-    return f"no {axis} is called {value!r}. The matrix has: {', '.join(labels)}."
+    return f"no {axis} is called {value!r}.{did_you_mean(value, labels)} The matrix has: {', '.join(labels)}."
 
 
 def called(entry: Any) -> str:

@@ -137,8 +137,11 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'sft'?``, or nothing where no known name is near."""
-    close = nearest(word, known)
+    """`` Did you mean 'sft'?``, or nothing where no known name is near.
+
+    The name of an algorithm is no misspelling: 'grpo' is never offered for 'gpro', nor the other way round.
+    """
+    close = [] if word in names("algorithm") else nearest(word, known)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
