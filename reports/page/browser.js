@@ -2,6 +2,7 @@
 // Completions side by side. Text from a model is only ever set as text: no innerHTML, no attribute that could hold a script.
 
 const SIGNED = new Set(["gold_reward", "train_reward"]);
+const WORDS = { kl: "KL", length_tokens: "tokens" };
 
 // Words with the space after them: which of `b` are new and which of `a` are gone, by the longest common subsequence.
 function difference(a, b) {
@@ -84,16 +85,17 @@ function browser(box, part) {
 
   const card = (prompt, name, one, other) => {
     const node = make("article", undefined, name === state.name ? "answer-card focus" : "answer-card");
-    const head = make("h4", name), body = make("p"), scores = make("dl");
+    const head = make("h3", name), body = make("p"), scores = make("dl");
     node.dataset.algorithm = name;
     head.append(make("span", `seed ${one.seed}`));
     body.tabIndex = 0;
     if (diff.checked && other && other !== one) body.append(...difference(other.text, one.text).map(([tag, piece]) => make(tag, piece)));
     else body.textContent = one.text || "(empty)";
     for (const [metric, value] of Object.entries(one.scores)) {
-      const own = base(prompt, one.seed), change = SIGNED.has(metric) && own && own !== one ? minus(value, own.scores[metric]) : undefined;
+      // A change against what is shown beside it: of a control with one seed the start of that seed may not be.
+      const change = SIGNED.has(metric) && other !== one && other?.seed === one.seed ? minus(value, other.scores[metric]) : undefined;
       const told = change === undefined ? "" : ` (${number(change, true)})`;
-      scores.append(make("dt", metric.replaceAll("_", " ").replace("kl", "KL")), make("dd", number(value) + told));
+      scores.append(make("dt", WORDS[metric] ?? metric.replaceAll("_", " ")), make("dd", number(value) + told));
     }
     if (one.end) scores.append(make("dt", "end"), make("dd", one.end));
     node.append(head, body, scores);

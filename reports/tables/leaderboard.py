@@ -25,6 +25,9 @@ from .table import ARROWS, ROLE, Cell, Column, Table, bounds, spread
 __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
 
 
+KL = "exact KL from where the policy started, nats a sequence; ≤ is a bound, of completions that are not a policy's own"
+
+
 def tables_of(section: Section) -> list[Table]:
     """Every table of a section that has something to say, made once."""
     key = f"tables {section.slug}"
@@ -77,22 +80,22 @@ def leaderboard(section: Section) -> Table:
     optional = (
         Column("win_rate", "win rate", "percent", True, "against where the policy started; ties count half"),
         Column("win_rate_lc", "at equal length", "percent", True, "win rate if answers were as long as the start's"),
-        Column("kl", "KL", "number", True, "exact KL from where the policy started, nats a sequence"),
-        Column("kl_bound", "KL at most", "number", help="from a formula, where completions are not a policy's own"),
+        Column("kl", "KL", "number", True, KL, mark="kl_mark"),
         Column("kl_token", "KL a token", "number", help="sum of KL over all tokens / number of tokens, nats"),
         Column("length_tokens", "length", "number", help="tokens a completion"),
         Column("length_ratio", "× length", "number", help="of the untrained policy's length"),
-        Column("ended_eos", "EOS", "percent", help="completions that end by themselves"),
     )
     measured = set(section.metrics)
     measured |= {"kl_token"} if {"kl", "length_tokens"} <= measured else set()
-    measured |= {"kl_bound"} if any(not formats.is_missing(row["kl_bound"]) for row in rows) else set()
     measured |= {"win_rate_lc"} if section.length_controlled else set()
-    measured |= {"length_ratio"} if section.baseline and "length_tokens" in measured else set()
+    if section.baseline and "length_tokens" in measured:  # the tokens themselves are among the metrics
+        measured = measured - {"length_tokens"} | {"length_ratio"}
     columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
-    if section.frontier is not None and section.frontier.policies:
+    placed = section.frontier.policies if section.frontier is not None else {}
+    if any(not formats.is_missing(placed[name].efficiency.value) for name in section.contenders if name in placed):
         why = "gain as a share of the most that this KL can buy; ≤ where the KL is beyond the frontier"
         columns.append(Column("efficiency", "KL efficiency", "percent", True, why, mark="efficiency_mark"))
+    if placed:
         why = "as good as the best of n samples of the reference; > where better than all in the pool"
         columns.append(Column("worth", "worth best of", "si", False, why, mark="worth_mark"))
     columns += [
@@ -111,7 +114,6 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     failed = cells.loc[cells["status"] != "ok", "status"].value_counts()
     row: dict[str, Any] = {"algorithm": name, "title": cells["title"].iloc[0], "seeds_ok": ok, "seeds_planned": planned}
     row["role"] = "control" if name in section.controls else "contender"
-    row["kl_bound"] = cells["kl_bound"].astype(float).mean()
     row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count}\u00a0{status}" for status, count in failed.items())])
     row |= spread("primary", section.estimate(name, section.primary.name))
     effect = section.effects.get(name)
@@ -119,8 +121,11 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     row |= {"p_holm": effect.p_holm if effect else np.nan, "verdict": effect.verdict.label if effect else ""}
     row["reason"] = effect.verdict.reason if effect else ""
     row["tier"] = section.tiers.get(name, "")
-    for metric in ("win_rate", "kl", "length_tokens", "ended_eos"):
+    for metric in ("win_rate", "kl", "length_tokens"):
         row |= spread(metric, section.estimate(name, metric))
+    row["kl_mark"] = ""
+    if formats.is_missing(row["kl"]) and not formats.is_missing(bound := cells["kl_bound"].astype(float).mean()):
+        row |= {"kl": bound, "kl_mark": "≤\u00a0"}
     row |= _at_equal_length(section, name) | _ratios(section, name) | _on_frontier(section, name)
     row["flops"], row["seconds"] = done["spent_flops"].mean(), done["spent_seconds"].mean()
     row["flops_shared"] = (done["spent_flops"] + done["shared_flops"]).mean()

@@ -12,7 +12,7 @@ from bakeoff.reports import html
 from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.charts.gallery import all_charts
 from bakeoff.reports.html import HTML
-from bakeoff.reports.page.methods import METHODS, method_of
+from bakeoff.reports.page.methods import CHARTS, IN_WORDS, METHODS, method_of, method_of_chart
 from bakeoff.reports.tables.leaderboard import all_tables
 
 
@@ -68,11 +68,14 @@ def test_page_holds_all_there_is_to_see(text, results):
 
 
 def test_every_number_of_a_table_leads_to_its_method(results, text):
-    """Each column with numbers or verdicts has a method, each method stands in the page, and cells link to it."""
+    """Each column with numbers or verdicts and each chart has a method that stands in the page; cells link to it."""
     for _, table in all_tables(results):
         for column in table.columns:
-            if not column.is_text or column.kind == "verdict":
-                assert method_of(column.key) in METHODS, (table.name, column.key)
+            if (not column.is_text or column.kind == "verdict") and (table.name, column.key) != ("runs", "seed"):
+                assert method_of(column, table.name) in METHODS, (table.name, column.key)
+    assert set(IN_WORDS.values()) | set(CHARTS.values()) <= set(METHODS)
+    for chart in all_charts(sections(results)[0]):
+        assert f'<figure id="{chart.name}"' in text and method_of_chart(chart.name) in METHODS
     for key in METHODS:
         assert f'id="how-{key}"' in text
     assert re.search(r'id="leaderboard-1-delta" data-column="delta"><a class="how ?" href="#how-gain">\+0\.', text)

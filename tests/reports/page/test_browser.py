@@ -139,7 +139,7 @@ def test_presets_find_what_they_say(page, results):
     kls = [one["scores"]["kl"] for prompt in part["prompts"] for one in prompt["completions"]["sft"]]
     page.get_by_role("button", name="Highest KL").click()
     focus = page.locator(".answer-card.focus")
-    assert focus.locator("h4").inner_text().startswith("sft")
+    assert focus.locator("h3").inner_text().startswith("sft")
     assert f"{max(kls):.3f}" in focus.inner_text()
     base = {
         (p["id"], one["seed"]): one["scores"]["gold_reward"]
@@ -171,7 +171,7 @@ def test_a_mark_tells_and_opens_its_prompt(page):
     page.mouse.move(x, y)
     assert page.locator("#tip").inner_text().startswith(f"{name}, prompt {prompt}: ")
     page.mouse.click(x, y)
-    assert page.locator(".answer-card.focus h4").inner_text().startswith(name)
+    assert page.locator(".answer-card.focus h3").inner_text().startswith(name)
     assert page.locator(".browser select").nth(1).locator("option:checked").inner_text().startswith(prompt)
 
 
@@ -196,7 +196,7 @@ def test_a_chart_is_walked_by_keyboard(page):
     told = page.locator("#tip").inner_text()
     page.keyboard.press("Enter")
     name, seed = told.split(":")[0].split(", seed ")
-    heads = texts(page.locator(".answer-card h4"))
+    heads = texts(page.locator(".answer-card h3"))
     assert any(head.startswith(name) and head.endswith(f"seed {seed}") for head in heads)
 
 
