@@ -41,8 +41,8 @@ SCRIPTS = ("browser.js", "page.js")
 AXES = {"steps": "steps", "tokens_trained": "tokens trained", "tokens_generated": "tokens generated",
         "flops": "FLOPs", "seconds": "seconds"}  # fmt: skip
 """The currencies in which the page asks "equal by what?", and their names."""
-MAIN = ("leaderboard", "verdicts", "pairwise", "data")
-"""Tables with a place of their own; the card has the data."""
+MAIN = ("leaderboard", "verdicts", "pairwise", "data", "equal")
+"""Tables with a place of their own, those named after one too; the card has the data."""
 ROWS = 200
 """Of a chart's data that the page shows: a chart of every prompt would fill it."""
 
@@ -143,10 +143,10 @@ def _part(section: Section) -> dict[str, Any]:
         "strips": _strips(section, looks),
         "stripped": "delta" if section.baseline is not None else "primary",
         "views": [
-            {"axis": currency, "table": tables[f"equal-{currency}"], "changed": found.winner_changes}
-            for currency, found in section.equal_by.items()
+            {"axis": currency, "table": tables[f"equal-{currency}"], "verdicts": tables[f"verdicts-{currency}"]}
+            for currency in section.equal_by
         ],
-        "more": [t for t in tables.values() if t.name not in MAIN and not t.name.startswith("equal")],
+        "more": [table for name, table in tables.items() if name.partition("-")[0] not in MAIN],
         "definitions": list(section.metrics.values()),
     }
 

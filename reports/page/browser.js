@@ -42,7 +42,7 @@ function browser(box, part) {
   const presets = [
     ["Biggest win", (prompt, one) => { const g = gain(prompt, one); return g === undefined ? g : sign * g; }],
     ["Biggest loss", (prompt, one) => { const g = gain(prompt, one); return g === undefined ? g : -sign * g; }],
-    ["Proxy over gold", (_, one) => minus(score(one, "train_reward"), score(one, "gold_reward"))],
+    ["Proxy over gold", (_, one) => { const gap = minus(score(one, "train_reward"), score(one, "gold_reward")); return gap > 0 ? gap : undefined; }],
     ["Highest KL", (_, one) => score(one, "kl")],
   ];
   const every = (name) => part.prompts.flatMap((prompt, index) => (prompt.completions[name] ?? []).map((one) => [prompt, index, one]));
@@ -120,15 +120,21 @@ function browser(box, part) {
     tell();
     dimHidden(cards);
   };
-  const extreme = (measure) => {
+  const extreme = (measure, name = state.name) => {
     let best = null, most = -Infinity;
-    for (const [prompt, index, one] of every(state.name)) {
+    for (const [prompt, index, one] of every(name)) {
       const value = measure(prompt, one);
       if (value !== undefined && value > most) [most, best] = [value, { index, seed: one.seed }];
     }
     return best;
   };
-  const preset = (measure) => { find.value = ""; fillPrompts(); const best = extreme(measure); if (best) show(best); };
+  const preset = (measure) => {
+    find.value = "";
+    fillPrompts();
+    const best = extreme(measure);
+    show(best ?? {});
+    if (!best) where.textContent = `none of ${state.name} in this page`;
+  };
   const step = (by) => {
     const kept = found();
     if (kept.length) show({ index: kept[(kept.indexOf(state.index) + by + kept.length) % kept.length] });
@@ -144,7 +150,7 @@ function browser(box, part) {
   diff.addEventListener("change", () => show({}));
 
   const first = make("div", undefined, "row"), second = make("div", undefined, "row");
-  const offered = presets.filter(([, measure]) => extreme(measure));
+  const offered = presets.filter(([, measure]) => part.algorithms.some((name) => extreme(measure, name)));
   first.append(nameBox, ...offered.map(([title, measure]) => button(title, () => preset(measure))), button("Random", random));
   second.append(promptBox, seedBox, button("Previous", () => step(-1)), button("Next", () => step(1)), findBox, diffBox, where);
   box.replaceChildren(first, second, text, cards);

@@ -6,13 +6,15 @@ failed or missing cell is a row with its status, never an absence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import formats
-from ..analysis.equality import amount_text
+from ..analysis.comparisons import Comparison
+from ..analysis.equality import Pair, amount_text
 from ..analysis.findings import listing
 from ..analysis.section import Section, sections
 from ..analysis.standings import Ranking
@@ -45,6 +47,7 @@ def _tables(section: Section) -> list[Table]:
         made.append(strengths(section.ranking, formats.phrase(section.primary.name)))
     if section.equal_by:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
+        made += [equal_square(section, currency) for currency in section.equal_by]
     if section.metrics:
         made.append(metrics(section))
     if (bought := kl_budget.table(section)) is not None:
@@ -260,16 +263,30 @@ def pairwise(section: Section) -> Table:
 
 def square(section: Section) -> Table:
     """The same verdicts as a matrix: the row against the column."""
-    places = formats.decimals([c.difference.mean for c in section.pairs])
+    caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
+    return _square("verdicts", "Who beats whom", caption, section.ranked, section.pairs)
+
+
+def equal_square(section: Section, currency: str) -> Table:
+    """The matrix under an equal amount of one currency."""
+    found, primary = section.equal_by[currency], formats.phrase(section.primary.name)
+    under = f"under equal {formats.phrase(currency)}"
+    caption = (
+        f"Difference in {primary} {under} ({amount_text(currency, found.amount)}), row minus column, with its verdict. "
+        "Exploratory: not adjusted."
+    )
+    return _square(f"verdicts-{currency}", f"Who beats whom {under}", caption, found.ranked, found.pairs)
+
+
+def _square(name: str, title: str, caption: str, order: list[str], pairs: Sequence[Comparison | Pair]) -> Table:
+    places = formats.decimals([pair.difference.mean for pair in pairs])
     found: dict[tuple[str, str], str] = {}
-    for c in section.pairs:
+    for c in pairs:
         found[c.a, c.b] = f"{c.verdict.label} {formats.fixed(c.difference.mean, places, sign=True)}"
         found[c.b, c.a] = f"{c.verdict.turned().label} {formats.fixed(-c.difference.mean, places, sign=True)}"
-    rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in section.ranked} for a in section.ranked]
-    against = (Column(f"against {b}", b, "verdict") for b in section.ranked)
-    columns = (Column("algorithm", "row against column"), *against)
-    caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
-    return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns)
+    rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in order} for a in order]
+    columns = (Column("algorithm", "row against column"), *(Column(f"against {b}", b, "verdict") for b in order))
+    return Table(name, title, caption, pd.DataFrame(rows), columns)
 
 
 def strengths(ranking: Ranking, by: str) -> Table:
