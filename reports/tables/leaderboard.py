@@ -95,7 +95,7 @@ def leaderboard(section: Section) -> Table:
         measured = measured - {"length_tokens"} | {"length_ratio"}
     columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
     placed = section.frontier.policies if section.frontier is not None else {}
-    if any(not formats.is_missing(placed[name].efficiency.value) for name in section.contenders if name in placed):
+    if _efficient(section):
         why = "gain as a share of the most that this KL can buy; ≤ where the KL is beyond the frontier"
         columns.append(Column("efficiency", "KL efficiency", "percent", True, why, mark="efficiency_mark"))
     if placed:
@@ -153,6 +153,13 @@ def _ratios(section: Section, name: str) -> dict[str, float]:
     }
 
 
+def _efficient(section: Section) -> list[str]:
+    """Contenders whose KL is near enough to the frontier to say how well it was spent."""
+    placed = section.frontier.policies if section.frontier is not None else {}
+    known = (name for name in section.contenders if name in placed)
+    return [name for name in known if not formats.is_missing(placed[name].efficiency.value)]
+
+
 def _on_frontier(section: Section, name: str) -> dict[str, Any]:
     place = section.frontier.policies.get(name) if section.frontier else None
     blank: dict[str, Any] = dict.fromkeys(("efficiency", "efficiency_low", "efficiency_high", "worth"), np.nan)
@@ -207,7 +214,10 @@ def _leaderboard_caption(section: Section) -> str:
     parts += [f"Win rate of {name} at equal length: {warning}." for name, warning in warned.items()]
     if section.frontier is not None:
         pool = section.frontier
-        parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
+        what = "KL efficiency and best-of-n" if _efficient(section) else "Best-of-n"
+        parts.append(f"{what}: from {pool.samples} reference samples on {pool.prompts} prompts.")
+        if pool.policies and not _efficient(section):
+            parts.append("No KL efficiency: every contender went further than so few samples can say anything of.")
     return " ".join(parts)
 
 
