@@ -1,10 +1,14 @@
 """What a PPO step costs here and under the last PPO that TRL shipped: ``make bench-ppo``.
 
 One step is a rollout and its update: sample, score, log-probabilities, values, reference, then ``--epochs`` passes over
-the rollout, one optimizer step each. Both sides take SmolLM2-135M, the same prompts of one length, as many completions
-of the same length at temperature 1, the same reward function, one micro-batch, LoRA of one shape on the policy and on
-the value model, the reference by switching the adapter off, and every core. Each run is a fresh process, the sides take
-turns, and the first step is left out. ``--value head`` puts our value on the policy's trunk, which TRL's cannot be.
+the rollout, one optimizer step each. All sides take SmolLM2-135M, the same prompts of one length, as many completions
+of the same length at temperature 1, the same reward function, one micro-batch, LoRA of one shape, the reference by
+switching the adapter off, every core, and the environment that a cell's process has. Each run is a fresh process, the
+sides take turns, and the first step is left out.
+
+Ours runs twice: with the value as a head on the policy's trunk, as every stock matrix has it and TRL's cannot be, and
+with an adapter of its own, the setting's default and the nearest to TRL's value model. The first is ``time_ratio`` and
+``memory_ratio``; the second is beside it, as ``adapter``.
 
 They differ in precision, as their users' runs would: ours holds one base in 4 bits for all roles and computes in bf16;
 TRL's PPO takes a policy and a value model, and is run in bf16 and in fp32. Ratios are taken to the better of the two,
@@ -12,8 +16,8 @@ for time and for memory apart. What TRL is given beyond its defaults: LoRA on it
 it), plain attention, a callable reward dressed as a model, a pad token that is not EOS. Gradient checkpointing is off
 on both sides.
 
-The last line is JSON: ``time_ratio`` and ``memory_ratio`` are ours over TRL's, by medians of runs; ``low`` and ``high``
-are what the most different two runs would give.
+The last line is JSON: ratios are ours over TRL's, by medians of runs; ``low`` and ``high`` are what the most different
+two runs would give.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bakeoff import models
+from bakeoff.cellprocess import worker_environment
 from bakeoff.environment import cores
 from bakeoff.spec import BudgetSpec, CellSpec, EvaluationSpec, LoraSpec, ModelSpec, PluginSpec
 
@@ -44,7 +49,7 @@ SEQUENCES = 32
 MICRO_BATCH = 32
 BETA = 0.05
 LEARNING_RATE = 1e-4
-OURS = "ours, nf4"
+OURS = ("ours, head", "ours, adapter")
 TRLS = ("trl, bf16", "trl, fp32")
 PREPARE = "prepare"
 """Converts the model and keeps a quantised copy, so that no run pays for what is done once."""
@@ -247,18 +252,17 @@ def run_trl(steps: int, epochs: int, folder: Path, precision: str) -> list[float
 
 def in_fresh_process(side: str, options: list[str], trl_python: str) -> dict[str, Any]:
     """One run on all cores: median seconds of its steps after the first, and its peak resident bytes."""
-    python = sys.executable if side == OURS else trl_python
+    python = trl_python if side in TRLS else sys.executable
     command = [python, __file__, "--job", side, *options]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"TRL_EXPERIMENTAL_SILENCE": "1"}
-    )
+    environment = os.environ | worker_environment(cores()) | {"TRL_EXPERIMENTAL_SILENCE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
 
-def do_job(side: str, steps: int, epochs: int, value: str) -> dict[str, Any]:
+def do_job(side: str, steps: int, epochs: int) -> dict[str, Any]:
     import torch
 
     if side == PREPARE:
@@ -266,8 +270,8 @@ def do_job(side: str, steps: int, epochs: int, value: str) -> dict[str, Any]:
         return {}
     torch.set_num_threads(cores())
     with tempfile.TemporaryDirectory() as folder:
-        if side == OURS:
-            seconds = run_ours(steps, epochs, value, Path(folder))
+        if side in OURS:
+            seconds = run_ours(steps, epochs, side.removeprefix("ours, "), Path(folder))
         else:
             seconds = run_trl(steps, epochs, Path(folder), side.removeprefix("trl, "))
     if len(seconds) != steps:
@@ -275,11 +279,11 @@ def do_job(side: str, steps: int, epochs: int, value: str) -> dict[str, Any]:
     return {"seconds": statistics.median(seconds[1:]), "peak_bytes": peak_bytes()}
 
 
-def compared(runs: dict[str, list[dict[str, Any]]], figure: str) -> dict[str, Any]:
-    """Ours over the better of TRL's precisions, by medians of runs, and what the most different runs would give."""
-    values = {side: [run[figure] for run in found] for side, found in runs.items()}
-    best = min(TRLS, key=lambda side: statistics.median(values[side]))
-    ours, theirs = values[OURS], values[best]
+def compared(runs: dict[str, list[dict[str, Any]]], side: str, figure: str) -> dict[str, Any]:
+    """Ours over the better of TRL's precisions, by medians of runs, and what the most different two would give."""
+    values = {name: [run[figure] for run in found] for name, found in runs.items()}
+    best = min(TRLS, key=lambda name: statistics.median(values[name]))
+    ours, theirs = values[side], values[best]
     return {
         "ratio": round(statistics.median(ours) / statistics.median(theirs), 3),
         "low": round(min(ours) / max(theirs), 3),
@@ -293,35 +297,36 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="runs a side")
     parser.add_argument("--steps", type=int, default=2, help="rollouts a run; the first is not counted")
     parser.add_argument("--epochs", type=int, default=1, help="passes over a rollout, on both sides")
-    parser.add_argument("--value", choices=["adapter", "head"], default="adapter", help="ours: where the value stands")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.steps < 2:
         parser.error("--steps must be 2 or more: the first is not counted")
     if arguments.job:
-        print(json.dumps(do_job(arguments.job, arguments.steps, arguments.epochs, arguments.value)))
+        print(json.dumps(do_job(arguments.job, arguments.steps, arguments.epochs)))
         return
     environment = Path(__file__).parent.parent / "golden" / "trl_1_10.py"
     trl_python = subprocess.run([sys.executable, environment], stdout=subprocess.PIPE, text=True, check=True)
-    options = [f"--{name}={getattr(arguments, name)}" for name in ("steps", "epochs", "value")]
+    options = [f"--{name}={getattr(arguments, name)}" for name in ("steps", "epochs")]
     in_fresh_process(PREPARE, options, sys.executable)
-    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (OURS, *TRLS)}
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in (*OURS, *TRLS)}
     for repeat in range(arguments.repeats):
         for side in runs if repeat % 2 == 0 else reversed(runs):
             run = in_fresh_process(side, options, trl_python.stdout.strip())
             runs[side].append(run)
             print(f"{side}: {run['seconds']:.2f} s a step, {run['peak_bytes'] / 2**30:.2f} GiB at most", flush=True)
-    seconds, memory = compared(runs, "seconds"), compared(runs, "peak_bytes")
+    head, adapter = (
+        {"time": compared(runs, side, "seconds"), "memory": compared(runs, side, "peak_bytes")} for side in OURS
+    )
     results = {
-        "time_ratio": seconds["ratio"],
-        "memory_ratio": memory["ratio"],
-        "time": seconds,
-        "memory": memory,
+        "time_ratio": head["time"]["ratio"],
+        "memory_ratio": head["memory"]["ratio"],
+        "head": head,
+        "adapter": adapter,
         "runs": runs,
         "threads": cores(),
         "sequences": SEQUENCES,
+        "new_tokens": NEW_TOKENS,
         "epochs": arguments.epochs,
-        "value": arguments.value,
         "micro_batch": MICRO_BATCH,
     }
     print(json.dumps(results))

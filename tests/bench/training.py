@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff import models
+from bakeoff.cellprocess import worker_environment
 from bakeoff.environment import cores
 from bakeoff.spec import BudgetSpec, CellSpec, EvaluationSpec, ModelSpec, PluginSpec, PreparationSpec
 
@@ -139,9 +141,10 @@ SIDES = {
 
 
 def in_fresh_process(job: list[Any]) -> Any:
-    """One side, alone on all cores."""
+    """One side, alone on all cores; a cell in the environment that a cell's process has."""
     command = [sys.executable, __file__, "--job", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | (worker_environment(cores()) if job[0] == "cell" else {})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr[-3000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
