@@ -13,7 +13,8 @@ from . import formats
 from .analysis.comparisons import CONTROLS, Comparison
 from .analysis.section import Section, sections
 from .frame import Results
-from .tables.leaderboard import leaderboard, pairwise
+from .tables.leaderboard import leaderboard
+from .tables.pairs import pairwise
 from .tables.table import TONES, Table
 
 

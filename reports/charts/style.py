@@ -163,6 +163,10 @@ def format_axis(axes: Axes, which: str, show: Callable[[float], str], *, ticks: 
     axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 
 
+ROOT = (lambda value: np.sign(value) * np.sqrt(np.abs(value)), lambda root: np.sign(root) * np.square(root))
+"""A scale that is even in the root of its value, and back."""
+
+
 def root_axis(axes: Axes) -> None:
     """Ticks of an x axis that is even in the root of its value, from 0: at the squares of round numbers."""
     high = float(np.sqrt(axes.get_xlim()[1]))

@@ -37,7 +37,7 @@ def frontier(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     if section.primary.name == "kl" or "kl" not in section.metrics:
         return None
     with drawing(section, canvas.wide, 5.2) as d:
-        d.axes.set_xscale("function", functions=(_root, _square))
+        d.axes.set_xscale("function", functions=style.ROOT)
         pool = _attainable(d)
         _trajectories(d, "kl", "KL", "nats", section.finished)
         d.axes.set_xlabel("KL from where training started, nats a sequence (exact; the axis is even in √KL)")
@@ -49,14 +49,6 @@ def frontier(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                 "ends where they are too few to say. Crosses near it: best of n."
             )
         return d.chart("frontier", "Reward–KL frontier", alt=alt, caption=caption)
-
-
-def _root(kl: Floats) -> Floats:
-    return np.sign(kl) * np.sqrt(np.abs(kl))
-
-
-def _square(root: Floats) -> Floats:
-    return np.sign(root) * np.square(root)
 
 
 def _attainable(d: Drawing) -> int:

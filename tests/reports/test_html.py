@@ -171,13 +171,14 @@ def test_hostile_labels_are_escaped_everywhere(run):
 
 
 def test_sections_share_a_page(tmp_path, run):
-    """Two tasks give two sections with their own anchors, and ids stay unique."""
+    """Two tasks give two sections with their own anchors and a table across both, and ids stay unique."""
     two = type(run)(tmp_path / "two", tasks=("sentiment", "arithmetic")).write()
     page = Page(HTML().render(two.results()))
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert {"sentiment-smollm2-135m-6tf", "arithmetic-smollm2-135m-6tf"} <= set(ids)
     assert len(ids) == len(set(ids))
     assert len(completions(page)) == 2
+    assert "across-1-1-improvement" in ids
 
 
 def test_a_run_without_results_still_has_a_page(run):

@@ -188,13 +188,13 @@ def test_length_of_winners_is_binned(run):
 
 
 def test_a_group_of_an_answer_or_two_goes_to_its_neighbour():
-    """Of 64 comparisons 62 are equally long: one group, for the two longer ones are less than half an eighth. With
-    four longer ones there are two groups."""
-    lengths, won = np.zeros(64), np.r_[np.zeros(32), np.ones(32)]
+    """Of 64 comparisons one is shorter, two are longer: one group, for two are less than half an eighth. With four
+    longer ones there are two groups."""
+    lengths, won = np.r_[-0.5, np.zeros(63)], np.r_[np.zeros(32), np.ones(32)]
     lengths[-2:] = (0.5, 1.0)
-    assert charts_prompts._binned(lengths, won).tolist() == [[1.5 / 64, 0.5, 64]]
+    assert charts_prompts._binned(lengths, won).tolist() == [[1.0 / 64, 0.5, 64]]
     lengths[-4:] = 1.0
-    assert charts_prompts._binned(lengths, won).tolist() == [[0.0, 28 / 60, 60], [1.0, 1.0, 4]]
+    assert charts_prompts._binned(lengths, won).tolist() == [[-0.5 / 60, 28 / 60, 60], [1.0, 1.0, 4]]
 
 
 def test_lengths_have_ticks_that_differ_and_the_rate_at_equal_length(run):
