@@ -2,7 +2,7 @@
 
 The frontier follows Fig. 2 of arXiv:2305.18290 (DPO), with every algorithm's evaluations along training and exact KL;
 the proxy's chart follows arXiv:2210.10760 (Gao et al.). Their axis is even in √KL, in which
-a small change of a policy gains linearly.
+the gain of a small change is linear.
 """
 
 from __future__ import annotations
@@ -191,13 +191,13 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             style.format_axis(axes, "x", style.short, ticks=5)
             style.format_axis(axes, "y", style.short)
         d.name_ends(axes=right)
-        gaps = {name: section.grid(name, optimised).to_numpy().mean() - section.grid(name, gold).to_numpy().mean()
-                for name in section.trained if section.grid(name, optimised).size}  # fmt: skip
-        widest = max(gaps, key=lambda name: float(gaps[name]))
+        ends = {name: [section.estimate(name, metric) for metric in (optimised, gold)] for name in section.trained}
+        gaps = {name: o.mean - g.mean for name, (o, g) in ends.items() if o is not None and g is not None}
+        widest = max(gaps, key=lambda name: gaps[name], default="")
         alt = "Nobody ends with a training reward above its gold reward."
-        if gaps[widest] > 0:
+        if widest and gaps[widest] > 0:
             alt = f"{widest} ends with the widest gap: on all prompts its training reward is "
-            alt += f"{formats.fixed(float(gaps[widest]))} above its gold reward."
+            alt += f"{formats.fixed(gaps[widest])} above its gold reward."
         caption = (
             "Left: filled markers are the gold reward, hollow ones on dashed lines the reward that training optimised. "
             "Thin: gain = d (a − b log d), d = √KL, fitted to the gold reward where it explains most of it; a stroke "
