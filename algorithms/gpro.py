@@ -72,6 +72,10 @@ class GPROSettings(PPOSettings):
     def _own_samples_have_rivals(self) -> GPROSettings:
         if self.own_share > 0 and self.group < 2:
             raise ValueError("own_share needs a group of two or more completions a prompt")
+        if self.own_share == 0 and self.own_target != "pairs":
+            raise ValueError("own_target says how own samples are compared: give them an own_share")
+        if self.own_share > 0 and self.minibatches > self.prompts_per_rollout:
+            raise ValueError("own_share needs whole groups: minibatches must not exceed prompts_per_rollout")
         return self
 
 

@@ -1,14 +1,14 @@
 """Online DPO: pairs of the policy's own samples, ranked by the reward, under DPO's loss (arXiv:2402.04792).
 
 On the shared on-policy trainer. The paper's annotator is a language model; here it is the training reward. Of a group,
-the best and the worst completion make the pair, and a group of equal rewards makes none.
+the best and the worst completion make the pair, and a group of equal rewards makes none. Nothing is clipped.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
 from bakeoff.preference_losses import logistic_loss
@@ -24,6 +24,12 @@ class OnlineDPOSettings(OnPolicySettings):
     """Completions a prompt, of which the best and the worst are the pair (paper: 2)."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the reference, as in DPO (paper: 0.1)."""
+
+    @model_validator(mode="after")
+    def _minibatches_have_groups(self) -> OnlineDPOSettings:
+        if self.minibatches > self.prompts_per_rollout:
+            raise ValueError("a pair needs its whole group: minibatches must not exceed prompts_per_rollout")
+        return self
 
 
 class OnlineDPO(OnPolicyAlgorithm):

@@ -2,16 +2,16 @@
 
 On the shared on-policy trainer, over one base: the policy's adapter, the value's adapter with an fp32 head, and the
 reference, which is the base with adapters off or the frozen warm start. Where there is a reward model, the value starts
-as its copy. Details that change results, and where
-implementations differ: the score is paid at the last token; log-probabilities of the rollout are recomputed by the
-training path; advantages are whitened over the rollout; the KL penalty is k1, per token.
+as its copy. Details that change results, and where implementations differ: the score is paid at the last token;
+log-probabilities of the rollout are recomputed by the training path; advantages are whitened over the rollout; the KL
+penalty is k1, per token.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bakeoff import objectives
 from bakeoff.on_policy import OnPolicyAlgorithm, OnPolicySettings, Rollout
@@ -50,6 +50,12 @@ class PPOSettings(OnPolicySettings):
     """Sequences over which an adaptive beta may change by a fifth."""
     whiten: Literal["rollout", "none"] = "rollout"
     """Scope over which advantages are whitened."""
+
+    @model_validator(mode="after")
+    def _target_has_a_beta_to_move(self) -> PPOSettings:
+        if self.kl_target is not None and self.beta == 0:
+            raise ValueError("kl_target multiplies beta, which is 0: give beta a value to start from")
+        return self
 
 
 class PPO(OnPolicyAlgorithm):

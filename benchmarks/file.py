@@ -87,7 +87,7 @@ class File(Task):
         train_table, test_table = self._tables()
         train, bad_rows = self._usable_rows(train_table, "train")
         if test_table is None:
-            train, test = self._hold_out(train, train_table.name)
+            train, test = self._hold_out(train, train_table.name, bad_rows)
         else:
             test, bad_test_rows = self._usable_rows(test_table, "test", other=train)
             bad_rows += bad_test_rows
@@ -150,16 +150,22 @@ class File(Task):
             try:
                 row = self._row(form, blank | values)
                 content = _key(row)
+                if not content.isascii() and not _is_text(content):
+                    raise UnusableRowError(
+                        "half of a surrogate pair (\\ud800 to \\udfff) stands alone: it is no character"
+                    )
                 if content in lines:
-                    raise UnusableRowError(f"the same as line {lines[content]}")
+                    file, place = table.place(lines[content])
+                    of = "" if file == table.place(line)[0] else f" of {file}"
+                    raise UnusableRowError(f"the same as line {place}{of}")
                 if _key(row["prompt"]) in taken:
                     raise UnusableRowError(f"its prompt is also in the training rows ({taken[_key(row['prompt'])]})")
             except UnusableRowError as error:
-                bad_rows.append(BadRow(table.name, line, str(error)))
+                bad_rows.append(table.bad(line, str(error)))
                 continue
             lines[content] = line
             rows.append({"id": f"{split}:{line}", **row})
-        bad_rows.sort(key=lambda bad: bad.line)
+        bad_rows.sort(key=lambda bad: (bad.file, bad.line))
         if not rows:
             raise _no_usable_row(table.name, bad_rows)
         return rows, bad_rows
@@ -201,12 +207,16 @@ class File(Task):
                 raise UnusableRowError('"answer" holds no number')
         return {name: value for name, value in values.items() if name not in NOT_EXTRA} | row
 
-    def _hold_out(self, rows: list[dict[str, Any]], name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _hold_out(
+        self, rows: list[dict[str, Any]], name: str, bad_rows: Sequence[BadRow]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Training and held-out rows. Which prompts are held out does not depend on what else the file holds."""
         places = {_key(row["prompt"]): _hash01(_key(row["prompt"])) for row in rows}
         if len(places) < 2:
+            first = "".join(f" {bad.file}:{bad.line}: {bad.reason}." for bad in bad_rows[:1])
             raise DataError(
-                f"{name}: one prompt is too few to hold any out.", fix="Add rows, or give the held-out rows as test."
+                f"{name}: one prompt is too few to hold any out.{first}",
+                fix="Add rows, or give the held-out rows as test.",
             )
         # Few prompts may all fall on one side: then the nearest one changes over.
         lowest, highest = min(places.values()), max(places.values())
@@ -243,9 +253,18 @@ def _key(content: Any) -> str:
     return json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
 
 
+def _is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; JSON's escapes can spell what cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _hash01(text: str) -> float:
     """A number in [0, 1) from the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def _no_usable_row(name: str, bad_rows: Sequence[BadRow]) -> DataError:
@@ -253,6 +272,6 @@ def _no_usable_row(name: str, bad_rows: Sequence[BadRow]) -> DataError:
         return DataError(f"{name}: the file holds no rows.")
     first = bad_rows[0]
     return DataError(
-        f"{name}:{first.line}: {first.reason}. None of the file's {len(bad_rows)} rows can be used.",
+        f"{first.file}:{first.line}: {first.reason}. None of the file's {len(bad_rows)} rows can be used.",
         fix="Mend the file, or say which columns it has with columns: {standard name: column}.",
     )

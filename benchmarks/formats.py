@@ -147,8 +147,10 @@ def _message(message: Any, where: str) -> dict[str, str]:
     if not isinstance(message, Mapping):
         raise UnusableRowError(f"{where} is {describe(message)}, not an object with role and content")
     for key in ("role", "content"):
-        if not isinstance(message.get(key), str):
-            raise UnusableRowError(f'{where} has no "{key}" that is text, only {", ".join(map(str, message))}')
+        if message.get(key) is None:
+            raise UnusableRowError(f'{where} has no "{key}", only {", ".join(map(str, message))}')
+        if not isinstance(message[key], str):
+            raise UnusableRowError(f'{where}: "{key}" is {describe(message[key])}, not text')
         if not message[key].strip():
             raise UnusableRowError(f'{where} has an empty "{key}"')
     return {"role": message["role"], "content": message["content"]}

@@ -30,6 +30,8 @@ class Table:
     name: str
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     bad_rows: list[BadRow] = field(default_factory=list)
+    places: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """Of a folder, whose rows are counted through all its files: the file that a row is of, and its line there."""
 
     def add(self, line: int, values: Any) -> None:
         """Take a row; one that is no mapping of names to values is a bad row."""
@@ -39,7 +41,15 @@ class Table:
             self.reject(line, f"the row is {describe(values)}, not an object with named columns")
 
     def reject(self, line: int, reason: str) -> None:
-        self.bad_rows.append(BadRow(self.name, line, reason))
+        self.bad_rows.append(self.bad(line, reason))
+
+    def bad(self, line: int, reason: str) -> BadRow:
+        """A row of this table that cannot be used, by its file and the line there."""
+        return BadRow(*self.place(line), reason)
+
+    def place(self, line: int) -> tuple[str, int]:
+        """The file, and the line there, that a row came from."""
+        return self.places.get(line, (self.name, line))
 
     @property
     def columns(self) -> list[str]:
@@ -89,7 +99,8 @@ def _read_folder(folder: Path) -> Table:
         else:
             own = read_table(path)
         table.bad_rows += own.bad_rows
-        for _, values in own.rows:
+        for line, values in own.rows:
+            table.places[len(table.rows) + 1] = (own.name, line)
             table.add(len(table.rows) + 1, values)
     return table
 
@@ -118,7 +129,8 @@ def describe(value: Any) -> str:
         (bool, "true or false"), (int, "a number"), (float, "a number"), (str, "text"), (list, "a list"),
         (Mapping, "an object"),
     )  # fmt: skip
-    return next((words for kind, words in kinds if isinstance(value, kind)), "nothing")
+    other = "nothing" if value is None else f"of type {type(value).__name__}"
+    return next((words for kind, words in kinds if isinstance(value, kind)), other)
 
 
 def _read_json_lines(path: Path, table: Table) -> None:
@@ -136,8 +148,8 @@ def _parse_json_lines(content: bytes, table: Table) -> None:
             table.reject(line, f"invalid JSON: {error.msg} at character {error.colno}")
         except UnicodeDecodeError as error:
             table.reject(line, f"not UTF-8: byte {error.start + 1} of the line is {error.object[error.start]:#04x}")
-        except RecursionError:
-            table.reject(line, "invalid JSON: nested too deeply")
+        except (RecursionError, ValueError) as error:
+            table.reject(line, f"invalid JSON: {_fault(error)}")
 
 
 def _read_json(path: Path, table: Table) -> None:
@@ -153,12 +165,15 @@ def _read_json(path: Path, table: Table) -> None:
             position += 1
         line, counted = line + text.count("\n", counted, position), position
         if text[position : position + 1] == "]":
+            if text[position + 1 :].strip():
+                table.reject(line, "invalid JSON: text follows the end of the array; it was not read")
             return None
         try:
             values, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             # Where the next row of a broken array begins cannot be known.
-            reason = f"{error.msg} on line {error.lineno}" if isinstance(error, ValueError) else "nested too deeply"
+            told = isinstance(error, json.JSONDecodeError)
+            reason = f"{error.msg} on line {error.lineno}" if told else _fault(error)  # type: ignore[union-attr]
             return table.reject(line, f"invalid JSON: {reason}; nothing after it was read")
         table.add(line, values)
 
@@ -176,6 +191,10 @@ def _read_csv(path: Path, table: Table) -> None:
                 continue
             if header is None:
                 header = [cell.strip() for cell in cells]
+                if twice := next((name for name in header if name and header.count(name) > 1), None):
+                    raise DataError(
+                        f"{path}:{line}: the header names the column '{twice}' twice.", fix="Rename one of them."
+                    )
             elif len(cells) != len(header):
                 table.reject(line, f"the row has {len(cells)} cells, the header {len(header)}")
             else:
@@ -192,8 +211,8 @@ def _read_parquet(path: Path, table: Table) -> None:
 
     try:
         rows = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"{path}: not a Parquet file that can be read: {error}") from error
     for line, values in enumerate(rows, start=1):
         table.add(line, values)
 
@@ -207,6 +226,11 @@ def _read_text(path: Path, table: Table) -> None:
             if end > start:
                 table.add(start + 1, {"text": "\n".join(lines[start:end])})
             start = end + 1
+
+
+def _fault(error: Exception) -> str:
+    """Of JSON that Python's reader gives up on without a place: the one ValueError is of int()'s limit of digits."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of too many digits"
 
 
 def _decode(content: bytes, path: Path) -> str:

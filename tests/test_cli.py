@@ -70,6 +70,12 @@ def test_run_ends_with_table_report_and_failures(matrix, command):
     assert "log.txt" in problems
 
 
+def test_the_reports_path_is_printed_as_it_is(matrix, command, tmp_path):
+    """Brackets in a folder's name are no markup."""
+    _, said, _ = command("run", matrix, "--only", "algorithm=good", "--runs", str(tmp_path / "[red]" / "[x]"))
+    assert said.rstrip().endswith("/[red]/[x]/mine/report/index.html")
+
+
 def test_run_of_what_is_done_says_so(matrix, command):
     """Running what is done exits with 0 and trains nothing."""
     assert command("run", matrix, "--only", "algorithm=good")[0] == 0

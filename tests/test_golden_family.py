@@ -83,6 +83,24 @@ def test_trls_numbers(name):
         assert_close(logps.grad, torch.tensor(run["gradient"]), **tolerance)
 
 
+def test_reinforce_pp_has_the_loss_of_trls_token_mean():
+    """REINFORCE++'s advantages are its own; of given ones TRL's DAPO loss, the mean over tokens, is its loss."""
+    case = GOLDEN["cases"]["dapo"]
+    clip = {"clip_low": case["settings"]["epsilon"], "clip_high": case["settings"]["epsilon_high"]}
+    plugin = registry.load("algorithm", "reinforce++")
+    for run in (run for run in case["runs"] if not run["beta"]):
+        batch, logps = rollout(0.1), LOGPS.clone().requires_grad_()
+        batch.advantages = torch.tensor(run["advantages"])[:, None] * batch.mask
+        size = len(LENGTHS) // run["micro_batches"]
+        loss = sum(
+            plugin(plugin.Settings(**clip)).policy_loss(micro, part[:, : micro.mask.shape[1]])
+            for micro, part in zip(batch.micro_batches(size), logps.split(size), strict=True)
+        )
+        loss.backward()
+        assert_close(loss, torch.tensor(run["loss"]), atol=1e-5, rtol=1e-5)
+        assert_close(logps.grad, torch.tensor(run["gradient"]), atol=1e-5, rtol=1e-5)
+
+
 def test_the_batch_is_a_hard_one():
     """Ratios past both ends of every clip and inside it, with advantages of both signs: each branch is taken."""
     mask = rollout(0).mask

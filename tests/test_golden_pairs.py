@@ -12,7 +12,9 @@ import torch
 from torch.testing import assert_close
 
 from bakeoff import registry
+from bakeoff.on_policy import Rollout
 from bakeoff.preference_losses import hinge_loss, logistic_loss, noise_corrected_loss
+from bakeoff.rollout import Sequences
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "trl_family.json").read_text())["pairs"]
 BETA, NOISE, TAU = GOLDEN["beta"], 0.1, 0.05
@@ -105,6 +107,21 @@ def test_gpros_pairs_are_dpos():
     """Without a trust region, with labels that are certain."""
     logps = policy_logps()
     check(gpro_pair(logps).mean(), logps, GOLDEN["cases"]["sigmoid"])
+
+
+def test_online_dpos_pairs_are_dpos():
+    """Of two samples whose rewards differ, the whole loss: advantages, signs and the mean over prompts."""
+    plugin = registry.load("algorithm", "online-dpo")
+    algorithm = plugin(plugin.Settings(group=2, beta=BETA))
+    rows, logps = 2 * LENGTHS.shape[1], policy_logps()
+    batch = Rollout(
+        Sequences.pack([[1]] * rows, [[2]] * rows, pad=0, device="cpu"),
+        rewards=torch.tensor([1.0, 0.0]).repeat(rows // 2),
+        ended_eos=torch.ones(rows, dtype=torch.bool),
+        reference_logps=REFERENCE.T.reshape(-1, 1),
+    )
+    batch.advantages = algorithm.advantages(batch)
+    check(algorithm.policy_loss(batch, logps.T.reshape(-1, 1)), logps, GOLDEN["cases"]["sigmoid"])
 
 
 def test_conservative_dpo_is_made_of_two_of_trls_losses():

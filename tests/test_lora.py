@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
 from bakeoff.errors import RoleError
-from bakeoff.lora import merged
+from bakeoff.lora import merged, mixed
 from bakeoff.rollout import Sequences, at_completion, completion_hidden, logits_of, logps_as
 
 PROMPTS = [[3, 4, 5, 6], [7, 8], [9, 3, 5]]
@@ -56,6 +57,25 @@ def test_a_mixed_pass_has_the_gradients_of_passes_apart(precision, tolerance, ar
     for gradient, truth in zip(backward(roles, mixed), expected, strict=True):
         assert truth.norm() > 0
         assert (gradient - truth).norm() <= tolerance * truth.norm()
+
+
+def test_rows_that_a_layer_gets_flat_are_mixed_as_others(two_roles):
+    """As a mixture calls its shared expert, with (tokens, width): the numbers of (rows, tokens, width)."""
+    roles = two_roles()
+    layer = next(module for module in roles.backbone.modules() if isinstance(module, LoraLayer))
+    inputs = torch.randn(4, 3, layer.in_features, generator=torch.Generator().manual_seed(0))
+    found = []
+    with mixed(roles.backbone, ("default", "value")):
+        for shape in ((4, 3), (12,)):
+            given = inputs.reshape(*shape, -1).clone().requires_grad_()
+            roles.model.zero_grad()
+            output = layer(given)
+            output.square().sum().backward()
+            weights = (layer.lora_A, layer.lora_B)
+            gradients = [matrices[name].weight.grad for matrices in weights for name in ("default", "value")]
+            found.append([tensor.flatten() for tensor in (output, given.grad, *gradients)])
+    for wide, flat in zip(*found, strict=True):
+        assert torch.equal(wide, flat)
 
 
 def test_a_role_that_a_loss_leaves_out_gets_no_gradient(two_roles):

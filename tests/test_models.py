@@ -79,6 +79,21 @@ def test_weights_in_a_pickle_are_refused(toy, tmp_path):
     assert "safetensors" in refusal(models.load_base, spec(folder=folder, precision="fp32"))
 
 
+def test_damaged_files_are_told_as_such(toy, tmp_path):
+    """Libraries raise whatever they like at a cut-off file; a user is told which one it is."""
+    folder = shutil.copytree(toy, tmp_path / "damaged")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert str(folder) in refusal(models.load_base, spec(folder=folder, precision="fp32"))
+    (folder / "tokenizer.json").unlink()
+    assert "the tokenizer of model 'toy'" in refusal(models.load_tokenizer, spec(folder=folder))
+    (folder / "config.json").write_text("{")
+    assert "config.json is not a JSON object" in refusal(modelfiles.read_config, spec(folder=folder))
+    gguf = tmp_path / "cut.gguf"
+    gguf.write_bytes(b"GGUF cut off")
+    assert "cut.gguf did not load" in refusal(models.load_base, spec(gguf=gguf))
+
+
 def test_a_model_with_code_of_its_own_is_refused(toy, tmp_path):
     """Nothing from the folder runs unless the matrix says so by name."""
     folder = shutil.copytree(toy, tmp_path / "custom")
@@ -177,6 +192,26 @@ def test_targets_can_be_named(toy):
     base = models.load_base(spec(folder=toy, precision="fp32"))
     model = models.add_lora(base, LoraSpec(r=4, alpha=8, targets=("q_proj",)), seed=0, dtype=torch.float32)
     assert {name.split(".")[-4] for name, p in model.named_parameters() if p.requires_grad} == {"q_proj"}
+
+
+def test_an_adapter_on_the_head_is_refused(toy):
+    """The logits of policy and reference would be one head's; it is named before anything trains."""
+    base = models.load_base(spec(folder=toy, precision="fp32"))
+    with pytest.raises(ModelError, match=r"(?s)language-model head.*all-linear"):
+        models.add_lora(base, LoraSpec(r=4, alpha=8, targets=("lm_head", "q_proj")), seed=0, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_no_base_has_dropout(attention, toy_gpt2, tmp_path):
+    """A GPT-2 is published with a tenth: in training mode it computes what it does in eval mode, bit for bit."""
+    folder = shutil.copytree(toy_gpt2, tmp_path / "dropping")
+    config = json.loads((folder / "config.json").read_text())
+    config |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.1)
+    (folder / "config.json").write_text(json.dumps(config))
+    model = models.load_base(spec(folder=folder, precision="fp32"))
+    model.set_attn_implementation(attention)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    assert torch.equal(model.train()(ids).logits, model.eval()(ids).logits)
 
 
 def test_a_tokenizer_pads_left_and_with_something(toy, tmp_path):

@@ -100,7 +100,7 @@ def test_a_reward_that_is_not_finite_is_an_error(trained):
         made.trainer.roll_out()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "nf4"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "nf4"])
 def test_before_the_first_update_the_shaped_reward_is_the_raw_score(precision, trained):
     """A fresh adapter is the reference: the KL paid in PPO's reward is exactly 0."""
     rollout = trained("ppo", noise=0.0, precision=precision).trainer.roll_out()
@@ -139,19 +139,35 @@ def test_one_update_a_rollout_needs_no_old_log_probabilities(trained):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_micro_batches_change_no_gradient(name, trained):
-    """One batch of 16, 8 of 2, 16 of 1, completions of unequal lengths: policy and value alike."""
+    """One batch of 16, 3 of 5 and one of 1, 8 of 2, 16 of 1, completions of unequal lengths: policy and value alike."""
     made = trained(name, {"epochs": 2})
     rollout = made.trainer.roll_out()
     rollout.old_logps = rollout.old_logps + 0.1 * torch.randn(rollout.old_logps.shape) * rollout.mask
     assert len(set(rollout.mask.sum(1).tolist())) > 1
     gradients = []
-    for micro_batch in (16, 2, 1):
+    for micro_batch in (16, 5, 2, 1):
         made.trainer.settings = made.algorithm.settings.model_copy(update={"micro_batch": micro_batch})
         gradients.append(made.gradients(rollout))
     assert sum(gradient.abs().max() > 1e-4 for gradient in gradients[0]) > 10
     for other in gradients[1:]:
         for a, b in zip(gradients[0], other, strict=True):
             assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "settings"), [*((name, {}) for name in LOSSES), ("ppo", {"value": "head"})])
+def test_gradient_checkpointing_changes_no_gradient(name, settings, trained):
+    """A whole step, rollout and joint pass included: each role goes backward before another goes forward."""
+    steps = []
+    for checkpointing in (False, True):
+        made = trained(name, {"epochs": 1, **settings})
+        if checkpointing:
+            made.roles.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+            made.roles.model.enable_input_require_grads()
+        made.roles.model.train()
+        steps.append(made.gradients(made.trainer.roll_out()))
+    assert sum(gradient.abs().max() > 1e-4 for gradient in steps[0]) > 10
+    for a, b in zip(*steps, strict=True):
+        assert_close(a, b, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -342,14 +358,14 @@ def test_updates_stop_when_the_policy_has_moved_far(trained):
 
 
 def test_the_family_learns_under_one_budget(make_roles, make_context, tokenizer):
-    """PPO, GRPO, RLOO and GPRO, three seeds each, the same FLOPs: the share of "e" rises and KL stays bounded."""
+    """PPO, GRPO, RLOO and GPRO, five seeds each, the same FLOPs: the share of "e" rises and KL stays bounded."""
     common = {"learning_rate": 5e-3, "beta": 0.02, "prompts_per_rollout": 16, "group": 4}
     gains, kls = {}, {}
     for name in ("ppo", "grpo", "rloo", "gpro"):
         settings = (
             common | ({"epochs": 2} if name in WITH_VALUE else {}) | ({"own_share": 1.0} if name == "gpro" else {})
         )
-        for seed in range(3):
+        for seed in range(5):
             context = make_context(make_roles(r=8), budget={"flops": 3e9}, seed=seed)
             before = measured(context)
             plugin = registry.load("algorithm", name)

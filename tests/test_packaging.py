@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections import Counter
@@ -34,17 +35,40 @@ def python(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+CHECKOUT = (*FAMILIES, "docs", "src", "tests")
+"""Folders of a checkout, less CI's."""
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """Names of the files in a wheel that is built from a copy of the tree."""
+def built(tmp_path_factory):
+    """A folder with the sdist of a copy of the tree, and the wheel that is built from that sdist."""
     copy = tmp_path_factory.mktemp("tree")
-    for name in ("src", *FAMILIES):
+    for name in CHECKOUT:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    python("-m", "build", "--wheel", "--no-isolation", "--outdir", copy / "dist", copy)
-    (built,) = (copy / "dist").glob("*.whl")
-    return zipfile.ZipFile(built).namelist()
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, copy)
+    python("-m", "build", "--no-isolation", "--outdir", copy / "dist", copy)
+    return copy / "dist"
+
+
+@pytest.fixture
+def wheel(built):
+    """Names of the files in the wheel."""
+    (path,) = built.glob("*.whl")
+    return zipfile.ZipFile(path).namelist()
+
+
+def test_sdist_holds_the_checkout(built):
+    """What a packager needs to build, test and document: every file but those of git and CI."""
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    made = ("__pycache__", ".egg-info")
+    files = [each for name in CHECKOUT for each in (ROOT / name).rglob("*") if each.is_file()]
+    files += [ROOT / name for name in ("Makefile", "constraints.txt", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE")]
+    names = {each.relative_to(ROOT).as_posix() for each in files if not any(part in str(each) for part in made)}
+    assert names <= held
 
 
 def test_wheel_holds_one_name(wheel):

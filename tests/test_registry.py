@@ -226,7 +226,7 @@ def test_source_hash_needs_a_file():
 
 def test_grpo_and_gpro_are_told_apart():
     """Names one slip apart are both told in full, whichever was meant."""
-    for typo in ("gpor", "grop", "grpro"):
+    for typo in ("gpor", "grop", "grpro", "grp", "gpr"):
         with pytest.raises(PluginError) as caught:
             registry.load("algorithm", typo)
         for name in ("grpo", "gpro"):

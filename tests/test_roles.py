@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from bakeoff import models
 from bakeoff.budget import Meter
 from bakeoff.errors import RoleError
+from bakeoff.roles import RoleModel
 from bakeoff.rollout import Sequences, completion_hidden, completion_logps, logps_as, score, score_roles
+from bakeoff.spec import LoraSpec, ModelSpec
 
 PROMPTS = [[3, 4, 5, 6], [7, 8]]
 COMPLETIONS = [[9, 10, 0], [11, 12, 13, 14]]
@@ -111,6 +114,40 @@ def test_the_former_role_is_back_after_an_error(four_roles):
         assert torch.equal(completion_logps(roles, pack()), before)
 
 
+def test_an_error_while_a_checkpointed_graph_waits_is_that_error(four_roles):
+    """Running out of memory between a forward pass and its backward pass is not told as a forbidden switch."""
+    roles = four_roles()
+    roles.model.train()
+    roles.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    roles.model.enable_input_require_grads()
+    hidden = []
+    with pytest.raises(torch.OutOfMemoryError), roles.use("value"):
+        hidden.append(completion_hidden(roles, pack()))
+        raise torch.OutOfMemoryError
+    assert roles.active == "policy"
+
+
+@pytest.mark.parametrize("architecture", ["toy", "toy_gpt2"])
+def test_adapters_on_embeddings_are_the_roles_own(architecture, request):
+    """peft names their parameters in another way: they are trained, copied and scored as those of matrices."""
+    embeddings = {"toy": "embed_tokens", "toy_gpt2": "wte"}[architecture]
+    spec = ModelSpec(label="toy", folder=request.getfixturevalue(architecture), precision="fp32")
+    lora = LoraSpec(r=4, alpha=8, targets=(embeddings, "q_proj", "c_attn"))
+    roles = RoleModel(models.add_lora(models.load_base(spec), lora, seed=0, dtype=torch.float32))
+    assert {id(p) for p in roles.parameters("policy")} == {id(p) for p in roles.model.parameters() if p.requires_grad}
+    assert [layer for layer, _ in roles.layered_parameters("policy")] == [0] * 4 + [1] * 2
+    with torch.no_grad():
+        for parameter in roles.parameters("policy"):
+            parameter.add_(0.1)
+    roles.add("reference", copy_of="policy")
+    policy = logps_as(roles, "policy", pack())
+    assert torch.equal(policy, logps_as(roles, "reference", pack()))
+    said = score_roles(roles, pack(), ("policy", "reference"))
+    assert torch.equal(said["policy"], said["reference"])
+    completion_logps(roles, pack()).sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in roles.parameters("policy"))
+
+
 def test_a_copy_starts_equal_and_stays_when_the_other_moves(make_roles):
     """The reference of a warm start is frozen: moving the policy moves it by nothing."""
     roles = make_roles(noise=0.05)
@@ -173,10 +210,12 @@ def test_only_trained_roles_require_gradients_whatever_is_active(four_roles):
     assert not any(p.requires_grad for p in roles.parameters("reward"))
 
 
-@pytest.mark.parametrize("role", ["policy", "value"])
+@pytest.mark.parametrize("role", ["policy", "value", "reward"])
 def test_gradient_checkpointing_changes_no_gradient(role, four_roles):
     """Recomputation runs with the role's own adapter. The value's gradient passes through frozen layers."""
     roles = four_roles()
+    roles.trained.add(role)
+    roles.refresh()
     expected = gradients(roles, role)
     roles.model.train()
     roles.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})

@@ -161,12 +161,15 @@ def test_the_first_token_has_the_policys_distribution(make_roles):
 # -------------------------------------------------------------------------------- log-probabilities
 
 
+@pytest.mark.parametrize("role", ["policy", "value"])
 @pytest.mark.parametrize("folder", ["toy", "toy_gpt2"])
-def test_padding_moves_nothing(folder, make_roles, request):
-    """Left padding of a prompt, right padding of a completion: log-probabilities and hidden states stay."""
+def test_padding_moves_nothing(folder, role, make_roles, request):
+    """Left padding of a prompt, right padding of a completion: log-probabilities and values stay."""
     roles = make_roles(folder=request.getfixturevalue(folder), noise=0.02)
-    alone = logps_as(roles, "policy", pack(PROMPTS[1:2], COMPLETIONS[1:2]))
-    padded = logps_as(roles, "policy", pack([PROMPTS[1], [3] * 40], [COMPLETIONS[1], [4] * 9]))
+    roles.add("value", train=True)
+    make_roles.perturb(roles, "value", 0.02)
+    alone = logps_as(roles, role, pack(PROMPTS[1:2], COMPLETIONS[1:2]))
+    padded = logps_as(roles, role, pack([PROMPTS[1], [3] * 40], [COMPLETIONS[1], [4] * 9]))
     assert_close(padded[:1, :4], alone, atol=1e-5, rtol=0)
     assert (padded[0, 4:] == 0).all()
 
@@ -226,6 +229,25 @@ def test_the_heads_own_gradient_is_autograds(chunk_bytes, make_roles, monkeypatc
     (expected,) = torch.autograd.grad((theirs * weights).sum(), hidden)
     assert_close(ours, theirs, atol=1e-5, rtol=0)
     assert_close(gradient, expected, atol=1e-5, rtol=0)
+
+
+def test_a_confident_tokens_gradient_survives_bf16(make_roles):
+    """Of probabilities up to 0.9999, to bf16's rounding of fp64's: 1 - p is not what bf16 leaves of 1 less p."""
+    roles = make_roles("bf16")
+    roles.lm_head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
+    weight = roles.lm_head.weight.detach().double()
+    ids = torch.arange(2, 40)
+    sure = weight[ids] / weight[ids].norm(dim=1, keepdim=True) ** 2
+    hidden = (torch.linspace(4, 14, len(ids))[:, None] * sure).bfloat16()
+    exact = hidden.double().requires_grad_()
+    logps = torch.log_softmax(exact @ weight.T, 1).gather(1, ids[:, None])
+    logps.sum().backward()
+    assert logps.exp().min() < 0.9
+    assert logps.exp().max() > 0.999
+    hidden.requires_grad_()
+    token_logps(roles, hidden, ids).sum().backward()
+    error = (hidden.grad.double() - exact.grad).norm(dim=1) / exact.grad.norm(dim=1)
+    assert error.max() < 0.1
 
 
 @pytest.mark.parametrize("setting", ["final_logit_softcapping", "logit_scale", "logits_scaling"])
@@ -326,7 +348,17 @@ def test_exact_kl_is_the_mean_of_log_ratios(make_roles):
     assert scores.kl.sum(1).mean() > 0.01
 
 
-# ------------------------------------------------------------------------------------------- 4 bits
+# ------------------------------------------------------------------------------------ 8 and 4 bits
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "nf4"])
+def test_scoring_takes_the_training_path(precision, make_roles):
+    """Log-probabilities in eval mode without gradients are those of the update's forward pass, bit for bit."""
+    roles = make_roles(precision, noise=0.05)
+    roles.model.train()
+    trained = completion_logps(roles, pack())
+    assert trained.requires_grad
+    assert torch.equal(trained, logps_as(roles, "policy", pack()))
 
 
 def test_a_rollout_leaves_the_4_bit_base_as_it_is(make_roles):

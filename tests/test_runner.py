@@ -17,7 +17,7 @@ from rich.console import Console
 from bakeoff import matrix as matrices
 from bakeoff import planning, runner
 from bakeoff.errors import ModelError, StoreError
-from bakeoff.executors import Outcome
+from bakeoff.executors import GRACE_S, Outcome
 from bakeoff.progress import read
 from bakeoff.store import Store
 
@@ -156,6 +156,15 @@ def test_what_a_run_stands_on_is_written_first(write_matrix, store, monkeypatch)
     assert matrices.load(store.folder / "matrix.yaml").spec == matrices.load(path).spec
 
 
+def test_the_written_matrix_survives_a_command_of_several_lines(write_matrix, store, monkeypatch):
+    """A value of --set may be YAML over several lines; the comment that tells the command is one on each of them."""
+    path = write_matrix("ok")
+    monkeypatch.setattr(sys, "argv", ["bakeoff", "run", str(path), "--set", "seeds=\n- 0\n"])
+    asked = matrices.load(path)
+    planning.write_plan(asked, planning.plan(asked, store), store)
+    assert matrices.load(store.folder / "matrix.yaml").spec == asked.spec
+
+
 def test_the_plan_declares_what_will_decide(write_matrix, store):
     """The declaration is in the plan before anything runs, stays when run again, and a late change is an amendment."""
     path = write_matrix("ok")
@@ -289,6 +298,30 @@ def test_ctrl_c_is_clean(number, write_matrix, store):
     assert "stopping" in said
     wait_until(lambda: is_gone(cell), "the cell's end")
     assert [each.state for each in plan(path, store)] == ["partial", "to do"]
+
+
+def test_a_second_ctrl_c_waits_for_nobody(write_matrix, store):
+    """A cell that ignores a polite request, and the child that it started, are killed at once and can be resumed."""
+    path = write_matrix("stubborn")
+    growing = plan(path, store)[0].id
+    child = store.partial(growing) / "child.txt"
+    process = start(path, store)
+    wait_until(child.exists, "the cell's child")
+    wait_until(child.read_text, "its number")
+    family = [psutil.Process(store.progress(growing)["pid"]), psutil.Process(int(child.read_text()))]
+    os.killpg(process.pid, signal.SIGINT)
+    line = ""
+    while "stopping" not in line:
+        line = process.stdout.readline()
+    time.sleep(0.5)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert time.monotonic() - began < GRACE_S
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    wait_until(lambda: all(map(is_gone, family)), "the end of both")
+    assert [each.state for each in plan(path, store)] == ["partial"]
 
 
 def test_ctrl_c_while_libraries_are_imported_is_clean(write_matrix, store, tmp_path):

@@ -58,6 +58,19 @@ def test_demonstrations_are_the_best_samples(toy_cell, stages_of):
     assert "of 4 samples" in stages.derived["demonstrations"]
 
 
+def test_prompts_have_the_columns_that_arrow_holds(toy_cell, stages_of, tmp_path):
+    """Integers over 64 bits and mixed types stay in the rows that rewards get, and stop no cell."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"the film {n}", "kept": n, "huge": 2**70, "mixed": [n] if n % 2 else "n"} for n in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"train": str(path), "reward": "sentiment", "max_new_tokens": 8}
+    stages = stages_of(toy_cell("grpo", task=PluginSpec(name="file", label="rows", settings=settings)))
+    prompts = stages.prompts()
+    assert set(prompts.column_names) == {"id", "prompt", "prompt_ids", "kept"}
+    assert prompts[0]["kept"] == rows[0]["kept"]
+    assert stages.setup.rows.train[0].row["huge"] == 2**70
+
+
 def test_the_reference_pool_is_scored_and_shared_by_all_seeds(toy_cell, stages_of):
     """Five samples of the start for each of two held-out prompts, each with its reward; the same for another seed."""
     evaluation = EvaluationSpec(prompts=2, reference_samples=5)

@@ -17,7 +17,8 @@ from bakeoff.spec import EvaluationSpec, PluginSpec
 SMALL = {
     "sft": {"learning_rate": 5e-3, "batch": 4},
     "dpo": {"learning_rate": 5e-3, "batch": 4},
-    "ppo": {"learning_rate": 5e-3, "prompts_per_rollout": 8, "epochs": 2, "minibatches": 1},
+    # An adaptive beta, which a checkpoint has to hold.
+    "ppo": {"learning_rate": 5e-3, "prompts_per_rollout": 8, "epochs": 2, "kl_target": 0.1, "kl_horizon": 8},
     "grpo": {"learning_rate": 5e-3, "prompts_per_rollout": 2, "group": 4, "epochs": 2},
     "trl-grpo": {"learning_rate": 5e-3, "prompts_per_rollout": 2, "group": 4},
 }
@@ -68,6 +69,23 @@ def test_a_cell_that_crashed_goes_on_as_if_it_had_not(algorithm, precision, toy_
     assert all((expected[name] == found[name]).all() for name in expected)
     pd.testing.assert_frame_equal(scores(whole), scores(resumed))
     assert training(whole) == training(resumed)
+
+
+@pytest.mark.parametrize("checkpoint_s", [0, 1e9])
+def test_a_cell_that_crashed_while_it_was_measured_goes_on(checkpoint_s, toy_cell, run_cell, monkeypatch):
+    """After the last sample and before any result is on disk: run again, scores and probes are there once."""
+    evaluation = EvaluationSpec(prompts=4, probes=1, probe_prompts=2)
+    cell = toy_cell("sft", SMALL["sft"], budget={"steps": 4}, evaluation=evaluation, checkpoint_s=checkpoint_s)
+    whole = run_cell(cell, run="whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.CellRun, "_write_results", lambda self: crash_at(1)("train", 1.0, ""))
+        with pytest.raises(Crash):
+            run_cell(cell, run="broken")
+    resumed = run_cell(cell, run="broken")
+    pd.testing.assert_frame_equal(scores(whole), scores(resumed))
+    assert training(whole) == training(resumed)
+    ledgers = [json.loads((folder / "ledger.json").read_text()) for folder in (whole, resumed)]
+    assert ledgers[0]["spent"]["flops"] == ledgers[1]["spent"]["flops"]
 
 
 def test_the_kl_of_tokens_is_kept_at_the_end(toy_cell, run_cell):

@@ -156,11 +156,11 @@ class LocalExecutor:
 
     def stop(self) -> list[Outcome]:
         """Stop every cell, gently and then not, and leave each resumable."""
-        for each in self._running.values():
-            each.stopped_at = each.stopped_at or time.monotonic()
-            _signal(each.process, signal.SIGTERM)
         ended = []
         try:
+            for each in self._running.values():
+                each.stopped_at = each.stopped_at or time.monotonic()
+                _signal(each.process, signal.SIGTERM)
             while self._running:
                 ended += self.wait(timeout_s=0.2)
         except KeyboardInterrupt:

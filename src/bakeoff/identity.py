@@ -92,9 +92,10 @@ def plain(value: Any) -> Any:
 
 def path_fields(settings: type[BaseModel]) -> dict[str, bool]:
     """Settings declared as a path; True where the annotation allows a plain string too (a hub id, say)."""
-    parts = {name: _parts(field.annotation) for name, field in settings.model_fields.items()}
+    parts = {name: parts_of(field.annotation) for name, field in settings.model_fields.items()}
     return {name: str in types for name, types in parts.items() if Path in types}
 
 
-def _parts(annotation: Any) -> set[Any]:
-    return {annotation}.union(*map(_parts, typing.get_args(annotation)))
+def parts_of(annotation: Any) -> set[Any]:
+    """An annotation and the types that it is made of."""
+    return {annotation}.union(*map(parts_of, typing.get_args(annotation)))

@@ -64,7 +64,7 @@ def _mixed_forward(layer: Any, adapters: Sequence[str], inputs: Tensor) -> Tenso
 class _AddAdapters(torch.autograd.Function):
     """``output + scaling * inputs A' B'``, in place, with an A and B for each equal share of the rows, or none.
 
-    ``inputs`` (R, T, K), ``output`` (R, T, N), A (r, K), B (N, r). Autograd's own graph would copy outputs four times.
+    ``inputs`` (..., K), ``output`` (..., N), A (r, K), B (N, r). Autograd's own graph would copy outputs four times.
     """
 
     @staticmethod
@@ -88,7 +88,7 @@ class _AddAdapters(torch.autograd.Function):
         to_inputs = inputs.new_zeros(inputs.shape) if ctx.needs_input_grad[1] else None
         to_weights: list[Tensor | None] = []
         for index, (gradient, rows) in enumerate(
-            zip(gradients[0].flatten(0, 1).chunk(count), inputs.flatten(0, 1).chunk(count), strict=True)
+            zip(gradients[0].flatten(0, -2).chunk(count), inputs.flatten(0, -2).chunk(count), strict=True)
         ):
             down, up, inner = saved[index::count]
             if down is None:
@@ -96,8 +96,8 @@ class _AddAdapters(torch.autograd.Function):
                 continue
             to_inner = (gradient @ up).mul_(ctx.scaling)
             if to_inputs is not None:
-                torch.mm(to_inner, down, out=to_inputs.flatten(0, 1).chunk(count)[index])
-            to_weights += [to_inner.T @ rows, (gradient.T @ inner.flatten(0, 1)).mul_(ctx.scaling)]
+                torch.mm(to_inner, down, out=to_inputs.flatten(0, -2).chunk(count)[index])
+            to_weights += [to_inner.T @ rows, (gradient.T @ inner.flatten(0, -2)).mul_(ctx.scaling)]
         return gradients[0], to_inputs, None, *to_weights
 
 

@@ -21,7 +21,7 @@ from bakeoff import registry
 from bakeoff.errors import MatrixError
 from bakeoff.identity import cell_id
 from bakeoff.matrixfile import MatrixFile, dump, parse, read
-from bakeoff.matrixreader import AXES, MatrixReader, called, did_you_mean, unknown_label
+from bakeoff.matrixreader import AXES, MatrixReader, called, unknown_label
 from bakeoff.spec import AlgorithmSpec, CellSpec, MatrixSpec, PluginSpec
 
 __all__ = ["Matrix", "budgets", "cell_id", "load", "selects", "stock", "to_yaml"]
@@ -79,7 +79,8 @@ def load(source: str | Path, overrides: Sequence[str] = (), only: Sequence[str] 
     file, path = _open(source)
     stock_budgets = budgets()
     for key, default in (("evaluators", list(EVALUATORS)), ("judge", JUDGE)):
-        file.data.setdefault(key, default)
+        if file.data.get(key) is None:
+            file.data[key] = default
     for override in overrides:
         file.set(override, stock_budgets)
     spec = MatrixReader(file, stock_budgets).matrix()
@@ -135,7 +136,7 @@ def _open(source: str | Path) -> tuple[MatrixFile, Path]:
     if isinstance(source, str) and path.suffix not in (".yaml", ".yml") and path.name == source:
         if source not in stock():
             raise MatrixError(
-                f"no stock matrix is called {source!r}.{did_you_mean(source, stock())}",
+                f"no stock matrix is called {source!r}.{registry.did_you_mean(source, stock())}",
                 fix=f"Stock matrices: {', '.join(stock())}. A file of yours is given as a path, ./{source}.yaml.",
             )
         path = Path(str(importlib.resources.files("bakeoff.benchmarks.matrices"))) / f"{source}.yaml"
@@ -146,7 +147,7 @@ def _open(source: str | Path) -> tuple[MatrixFile, Path]:
         raise MatrixError(f"{name}: not UTF-8 text: {error.reason}.", fix="Save the file as UTF-8.") from error
     except OSError as error:
         raise MatrixError(
-            f"{name}: cannot be read: {error.strerror}.",
+            f"{path}: cannot be read: {error.strerror}.",
             fix=f"Give the path of a YAML file, or the name of a stock matrix: {', '.join(stock())}.",
         ) from error
     return read(text, name, path.resolve().parent), path

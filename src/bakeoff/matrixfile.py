@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from bakeoff import registry
 from bakeoff.errors import MatrixError
 
 Place = tuple[str | int, ...]
@@ -106,11 +107,13 @@ class MatrixFile:
             place += (key,)
             if not path:
                 break
-            inner = at[key] if isinstance(at, list) else at.setdefault(key, {})
+            if isinstance(at, dict) and at.get(key) is None:
+                at[key], self.edits[place] = {}, expression
+            inner = at[key]
             if isinstance(inner, str):
                 stock = expand.get(inner, {}) if "budget" in str(place[-1 if isinstance(at, dict) else -2]) else {}
                 inner = {"name": inner, **stock}
-            at[key] = inner if inner is not None else {}
+            at[key] = {} if inner is None else inner
             at = at[key]
         at[key] = value
         for inner in [inner for inner in self.lines if inner[: len(place)] == place]:
@@ -133,12 +136,11 @@ def read(text: str, name: str, folder: Path) -> MatrixFile:
     try:
         file = _compose(text, name, folder)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        line = _line_of(error, text)
         raise MatrixError(
-            f"{name}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {_reason(error)}.",
+            f"{name}{'' if line is None else f':{line}'}: not valid YAML: {_reason(error)}.",
             fix="Indent with spaces: YAML forbids tabs."
-            if any("\t" in part for part in line)
+            if line is not None and "\t" in "".join(text.split("\n")[line - 1 : line])
             else "Check the indentation, the quotes and the colons there.",
         ) from error
     if not isinstance(file.data, dict):
@@ -195,7 +197,7 @@ def _step(at: Any, path: str, expression: str, spelled: str) -> tuple[Any, str]:
     if key.isdecimal() and int(key) < len(at):
         return int(key), rest
     raise MatrixError(
-        f"--set {expression}: no entry of {spelled} is called {key!r}.",
+        f"--set {expression}: no entry of {spelled} is called {key!r}.{registry.did_you_mean(key, labels)}",
         fix=f"It has: {', '.join(labels) or 'none'}; an index from 0 works too.",
     )
 
@@ -207,6 +209,8 @@ def _compose(text: str, name: str, folder: Path) -> MatrixFile:
         node = loader.get_single_node()
         file.data = None if node is None else _plain(loader, node, (), file, frozenset())
         return file
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
     finally:
         loader.dispose()
 
@@ -219,7 +223,11 @@ def _plain(loader: _Loader, node: yaml.Node, place: Place, file: MatrixFile, ope
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, item, (*place, index), file, inside) for index, item in enumerate(node.value)]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)
+        try:
+            return loader.construct_object(node)
+        except (ValueError, LookupError, AttributeError):  # PyYAML's own constructors, of a value that is no such thing
+            told = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.MarkedYAMLError(problem=told, problem_mark=node.start_mark) from None
     seen: dict[str, int] = {}
     for key_node, _ in node.value:
         key, line = key_node.value, key_node.start_mark.line + 1
@@ -235,6 +243,13 @@ def _plain(loader: _Loader, node: yaml.Node, place: Place, file: MatrixFile, ope
         file.lines[*place, key_node.value] = key_node.start_mark.line + 1
         data[key_node.value] = _plain(loader, value_node, (*place, key_node.value), file, inside)
     return data
+
+
+def _line_of(error: yaml.YAMLError, text: str) -> int | None:
+    if mark := getattr(error, "problem_mark", None):
+        return int(mark.line) + 1
+    position = getattr(error, "position", None)  # of a character that YAML does not allow
+    return None if position is None else text.count("\n", 0, position) + 1
 
 
 def _reason(error: yaml.YAMLError) -> str:

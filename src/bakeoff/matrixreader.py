@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from bakeoff import registry
 from bakeoff.errors import PluginError
-from bakeoff.identity import path_fields, plain
+from bakeoff.identity import parts_of, path_fields, plain
 from bakeoff.matrixfile import MatrixFile, Place, label_of
+from bakeoff.registry import did_you_mean
 from bakeoff.spec import (
     AlgorithmSpec,
     AnalysisSpec,
@@ -31,6 +33,8 @@ from bakeoff.store import NAME
 
 AXES = ("model", "task", "budget", "algorithm", "seed")
 SOURCES = ("folder", "hub", "gguf", "package")
+MAX_SEEDS = 1000
+"""A count above it is taken for a seed that was meant as one: 20240101."""
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 ItemT = TypeVar("ItemT")
@@ -47,12 +51,13 @@ class MatrixReader:
         """The spec. Raises ``MatrixError`` with every problem that was found."""
         # A key without a value is a key that is not there.
         data = {key: value for key, value in self.file.data.items() if value is not None}
+        evaluators = self.axis("evaluators", functools.partial(self.plugin, "evaluator"))
         read = {
             "models": self.axis("models", self.model),
             "tasks": self.axis("tasks", functools.partial(self.plugin, "task")),
             "budgets": self.axis("budgets", self.budget),
             "algorithms": self.axis("algorithms", self.algorithm),
-            "evaluators": self.axis("evaluators", functools.partial(self.plugin, "evaluator")),
+            "evaluators": evaluators,
             "judge": self.plugin("judge", data.get("judge"), ("judge",)),
             "seeds": self.seeds(data.get("seeds")),
             "analysis": self.section(AnalysisSpec, "analysis"),
@@ -67,6 +72,8 @@ class MatrixReader:
             self.file.problem(("name",), f"is {fields['name']!r}, but names a folder: {form}.")
         fields["warm_start"] = self.warm_start(data.get("warm_start"))
         fields |= {key: self.rules(key, read) for key in ("include", "exclude")}
+        if evaluators is not None:
+            self.primary_metric(evaluators)
         # What is None has told its problems already.
         told = {key for key, value in read.items() if value is None}
         spec = self.build(MatrixSpec, fields, (), "a matrix file", skip=told)
@@ -95,7 +102,7 @@ class MatrixReader:
                 self.file.problem(
                     (key, index),
                     f"a second entry is called {label!r} (the first is {key}[{labels[label]}]), and tables could "
-                    "not tell them apart. Give one of them a `label`.",
+                    f"not tell them apart. Give one of them another `{_label_field(entry)}`.",
                 )
             elif content in contents:
                 self.file.problem(
@@ -163,8 +170,9 @@ class MatrixReader:
         given = [source for source in SOURCES if isinstance(entry, dict) and entry.get(source) is not None]
         if len(given) != 1:
             told = f"{' and '.join(given)} are given" if given else f"{entry!r} has no source"
+            meant = _meant(entry, SOURCES, ModelSpec.model_fields)
             self.file.problem(
-                place, f"{told}, but a model has exactly one of {', '.join(SOURCES)}, such as {{hub: org/name}}."
+                place, f"{told}, but a model has exactly one of {', '.join(SOURCES)}, such as {{hub: org/name}}.{meant}"
             )
             return None
         fields = {"label": label_of(entry), **entry}
@@ -197,14 +205,15 @@ class MatrixReader:
 
     def seeds(self, entry: Any) -> tuple[int, ...] | None:
         """A count n means the seeds 0 to n - 1; a list means itself."""
-        if isinstance(entry, int) and not isinstance(entry, bool) and entry >= 1:
+        if isinstance(entry, int) and not isinstance(entry, bool) and 1 <= entry <= MAX_SEEDS:
             return tuple(range(entry))
         fits = isinstance(entry, list) and entry and all(type(seed) is int and 0 <= seed < 2**32 for seed in entry)
         if not fits or len(set(entry)) < len(entry):
             told = "is missing" if entry is None else f"is {entry!r}"
             self.file.problem(
                 ("seeds",),
-                f"{told}, but has to be how many there are, or a list of distinct integers from 0 to 2^32 - 1.",
+                f"{told}, but has to be how many there are, {MAX_SEEDS} at most, or a list of distinct integers from "
+                "0 to 2^32 - 1.",
             )
             return None
         return tuple(entry)
@@ -222,8 +231,9 @@ class MatrixReader:
         for index, stage in enumerate(stages):
             place: Place = ("warm_start", index) if isinstance(entry, list) else ("warm_start",)
             if not isinstance(stage, dict) or set(stage) != {"algorithm", "budget"}:
+                meant = _meant(stage, WarmStartSpec.model_fields, WarmStartSpec.model_fields)
                 self.file.problem(
-                    place, f"is {stage!r}, but has to be {{algorithm: ..., budget: ...}}, or a list of these."
+                    place, f"is {stage!r}, but has to be {{algorithm: ..., budget: ...}}, or a list of these.{meant}"
                 )
                 continue
             algorithm = self.plugin("algorithm", stage["algorithm"], (*place, "algorithm"))
@@ -235,7 +245,7 @@ class MatrixReader:
     def rules(self, key: str, axes: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The include or exclude rules, each name checked against the labels of its axis."""
         entries = self.file.data.get(key)
-        rules = [entries] if isinstance(entries, dict) else entries or []
+        rules = [entries] if isinstance(entries, dict) else [] if entries is None else entries
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
             self.file.problem((key,), f"is {entries!r}, but has to be a list of {{task: ..., algorithm: ...}}.")
             return []
@@ -244,6 +254,10 @@ class MatrixReader:
                 place: Place = (key, index, axis) if isinstance(entries, list) else (key, axis)
                 if axis in AXES and axes[f"{axis}s"] is None:
                     continue
+                if wanted == []:
+                    self.file.problem(
+                        place, f"is empty, so the rule would hold for no cell. Name one, or leave {axis} out."
+                    )
                 for value in wanted if isinstance(wanted, list) else [wanted]:
                     if problem := unknown_label(axis, str(value), axes.get(f"{axis}s")):
                         self.file.problem(place, problem)
@@ -268,6 +282,20 @@ class MatrixReader:
                     self.file.problem((*place, *_location(detail, data)), _told(detail, model, what, noun))
             return None
 
+    def primary_metric(self, evaluators: Iterable[PluginSpec]) -> None:
+        """What decides has to be measured, unless it is the default. ``name@judge`` is of a later ``bakeoff score``."""
+        analysis = self.file.data.get("analysis")
+        named = analysis.get("primary_metric") if isinstance(analysis, dict) else None
+        if not isinstance(named, str) or named == AnalysisSpec().primary_metric or "@" in named:
+            return
+        known = [metric.name for each in evaluators for metric in registry.load("evaluator", each.name).metrics]
+        if named not in known:
+            self.file.problem(
+                ("analysis", "primary_metric"),
+                f"no evaluator of the matrix measures {named!r}.{did_you_mean(named, known)} "
+                f"They measure: {', '.join(known)}.",
+            )
+
 
 def unknown_label(axis: str, value: str, entries: Iterable[Any] | None) -> str:
     if axis not in AXES:
@@ -275,7 +303,8 @@ def unknown_label(axis: str, value: str, entries: Iterable[Any] | None) -> str:
     labels = [called(entry) for entry in entries or ()]
     if value in labels:
         return ""
-    return f"no {axis} is called {value!r}.{did_you_mean(value, labels)} The matrix has: {', '.join(labels)}."
+    # Without a guess, which for 'gpro' would be 'grpo': another algorithm that the matrix lacks.
+    return f"no {axis} is called {value!r}. The matrix has: {', '.join(labels)}."
 
 
 def called(entry: Any) -> str:
@@ -302,22 +331,43 @@ def _location(detail: Mapping[str, Any], data: Any) -> Place:
 
 def _told(detail: Mapping[str, Any], model: type[BaseModel], what: str, noun: str) -> str:
     key = str(detail["loc"][-1]) if detail["loc"] else ""
-    known = sorted(model.model_fields)
-    if detail["type"] == "extra_forbidden":
-        return f"unknown {noun} {key!r} of {what}.{did_you_mean(key, known)} It has: {', '.join(known) or 'none'}."
-    if detail["type"] == "missing":
-        return f"{what} needs {key!r}. {_doc(model, key)}".strip()
+    owner = _owner(model, detail["loc"])
+    whose = what if owner is model else str(detail["loc"][-2])
+    known = sorted(owner.model_fields)
+    got = detail["input"]
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown {noun} {key!r} of {whose}.{did_you_mean(key, known)} It has: {', '.join(known) or 'none'}."
+        case "missing":
+            return f"{whose} needs {key!r}. {_doc(owner, key)}".strip()
+        case "model_type" | "dict_type":
+            return f"is {got!r}, but has to be a mapping: {{key: value}}."
     message = detail["msg"].removeprefix("Value error, ")
     if not detail["loc"]:
         return f"{what}: {message}."
-    return f"{message[:1].lower()}{message[1:]}, got {detail['input']!r}. {_doc(model, str(detail['loc'][0]))}".strip()
+    near = did_you_mean(got, re.findall(r"'([^']*)'", message)) if isinstance(got, str) else ""
+    doc = _doc(owner, key) or _doc(model, str(detail["loc"][0]))
+    return f"{message[:1].lower()}{message[1:]}, got {got!r}.{near} {doc}".strip()
+
+
+def _owner(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel]:
+    """The model, inside ``model`` or itself, that has what pydantic calls ``location`` as a field."""
+    for key in location[:-1]:
+        field = model.model_fields.get(str(key))
+        parts = parts_of(field.annotation) if field else set()
+        inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+        if len(inner) != 1:
+            break
+        model = inner[0]
+    return model
+
+
+def _meant(entry: Any, names: Iterable[str], known: Collection[str]) -> str:
+    """Which of ``names`` the keys that nobody knows may stand for."""
+    unknown = [key for key in entry if key not in known] if isinstance(entry, dict) else []
+    return "".join(dict.fromkeys(did_you_mean(key, names) for key in unknown))
 
 
 def _doc(model: type[BaseModel], field: str) -> str:
     info = model.model_fields.get(field)
     return " ".join((info.description or "").split()) if info else ""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = registry.nearest(word, known)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

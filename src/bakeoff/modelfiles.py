@@ -161,7 +161,14 @@ def read_config(spec: ModelSpec) -> dict[str, Any]:
     source = locate(spec)
     folder = source.folder or (converted(_sha256(source.gguf)) if source.gguf is not None else None)
     path = folder / "config.json" if folder is not None else None
-    return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"model '{spec.label}': {path} is not a JSON object: {error}.", fix="Save or download the model again."
+        ) from error
 
 
 def converted(sha256: str) -> Path:

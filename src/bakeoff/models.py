@@ -5,9 +5,11 @@ GGUF weights are dequantised once into the cache. No pickle is read: weights are
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +58,23 @@ def _convert(gguf: Path, folder: Path) -> None:
         ) from None
     temporary = folder.with_name(f"{folder.name}.partial")  # one worker converts at a time: what is there is debris
     shutil.rmtree(temporary, ignore_errors=True)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
+    with _reading(str(gguf), fix="Check the file against its source; transformers has to know its architecture."):
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
     tokenizer.save_pretrained(temporary)
     model.save_pretrained(temporary)
     temporary.rename(folder)
+
+
+@contextlib.contextmanager
+def _reading(what: str, *, fix: str) -> Iterator[None]:
+    """What libraries raise at files that are not what they should be, which is anything, as ``ModelError``."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(f"{what} did not load: {type(error).__name__}: {error}", fix=fix) from error
 
 
 def _in_cache(where: str) -> bool:
@@ -85,7 +97,8 @@ def load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     where, revision = prepare(spec)
-    tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=spec.trust_remote_code)
+    with _reading(f"the tokenizer of model '{spec.label}' in {where}", fix="Save it beside the weights."):
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=spec.trust_remote_code)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model '{spec.label}': its tokenizer has no EOS token.", fix="Choose another model.")
     if tokenizer.pad_token_id is None:
@@ -139,7 +152,11 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
     # A model that was converted into the cache is quantised there once, too: that takes longer than reading it.
     kept = Path(where, f"{spec.precision}-{dtype}".replace("torch.", "")) if _in_cache(where) else None
     is_kept = quantization is not None and kept is not None and kept.is_dir()
-    try:
+    fix = (
+        "It must be a causal language model with safetensors weights; "
+        "code from the model's folder runs only with `trust_remote_code: true`."
+    )
+    with _reading(f"model '{spec.label}' in {where}", fix=fix):
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(kept) if is_kept else where,
             revision=revision,
@@ -150,12 +167,6 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
             trust_remote_code=spec.trust_remote_code,
             **({} if quantization is None or is_kept else {"quantization_config": quantization}),
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"model '{spec.label}' did not load from {where}: {error}",
-            fix="It must be a causal language model with safetensors weights; "
-            "code from the model's folder runs only with `trust_remote_code: true`.",
-        ) from error
     if quantization is not None and kept is not None and not is_kept:
         _keep(model, kept)
     if quantization is None:
@@ -166,18 +177,45 @@ def load_base(spec: ModelSpec, *, longest: int | None = None) -> PreTrainedModel
         # pass the base. Keep the one exact path for sampling, scoring and training.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        # And its int8 layers round activations to 8 bits in eval mode, in training mode (on CPUs) they do not.
+        if on_cpu and type(module).__name__ == "Linear8bitLt":
+            module.train = functools.partial(_keep_training, module)
     model.requires_grad_(False)
+    _disable_dropout(model)
     base: PreTrainedModel = model.eval()
     return base
+
+
+def _keep_training(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    """In the place of a layer's ``train``."""
+    module.training = True
+    return module
+
+
+def _disable_dropout(model: PreTrainedModel) -> None:
+    """For everyone, in training too: what samples is what trains (the first ratio is 1), whatever a trainer's default.
+
+    Of the large models none has any; GPT-2 and OPT have 0.1.
+    """
+    from torch.nn import Dropout
+
+    for holder in (model.config.get_text_config(), *model.modules()):
+        if isinstance(holder, Dropout):
+            holder.p = 0.0
+        for name, value in list(vars(holder).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(holder, name, 0.0)
 
 
 def add_lora(base: PreTrainedModel, lora: LoraSpec, *, seed: int, dtype: torch.dtype) -> PeftModel:
     """A fresh adapter "default" (B = 0: the policy is the base) in ``dtype``, initialised from ``seed``.
 
-    The name is peft's own, so that a checkpoint is a standard adapter folder and TRL finds its copy source.
+    The name is peft's own, so that a checkpoint is a standard adapter folder and TRL finds its copy source. Raises
+    ``ModelError`` where ``lora.targets`` has the language-model head, which all roles share.
     """
     import torch
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
     config = LoraConfig(
@@ -186,6 +224,11 @@ def add_lora(base: PreTrainedModel, lora: LoraSpec, *, seed: int, dtype: torch.d
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = get_peft_model(base, config)
+    if isinstance(base.get_output_embeddings(), LoraLayer):
+        raise ModelError(
+            "lora.targets has the language-model head: its logits are computed in pieces, by every role alike.",
+            fix="Take the head off lora.targets; 'all-linear' leaves it out.",
+        )
     cast_adapters(model, dtype)
     # Loading an adapter (a resumed run), peft would put fp32 parameters in the place of these, and an optimizer
     # made before would go on training those that are no longer in the model.

@@ -44,7 +44,8 @@ class OnPolicySettings(PluginSettings):
     clip_high: float = Field(default=0.2, gt=0)
     """... and above 1 + clip_high."""
     stop_kl: float | None = Field(default=None, gt=0)
-    """Drop the rest of a rollout's updates once KL(pi_old || pi) passes this, in nats a token (k3). 0.01 to 0.1."""
+    """Drop what is left of a rollout's updates after one that began with KL(pi_old || pi) above this, in nats a token
+    (k3). 0.01 to 0.1."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradient-norm clip, for policy and value apart."""
 

@@ -107,7 +107,7 @@ class OnPolicyTrainer(Trainer):
         wanted: list[Role] = ["reference"] if self.algorithm.needs_reference else []
         shares = self._shares_passes(rollout)
         if not shares and (self.algorithm.kl_in_reward or self.updates > 1):
-            # By the training path, not from sampling: the first ratio is then 1 and not 1 + rounding.
+            # By the training path, not from sampling, whose merged weights round otherwise.
             wanted.append("policy")
         if not shares and self.algorithm.has_value:
             wanted.append("value")
@@ -134,7 +134,7 @@ class OnPolicyTrainer(Trainer):
         alone = self.updates == 1 and len(rollout) <= self.settings.micro_batch
         needed = self.algorithm.kl_in_reward or self.algorithm.has_value
         moves = self.algorithm.updates_policy(rollout.number)
-        return needed and alone and moves and not self.roles.causal_lm.is_gradient_checkpointing
+        return needed and alone and moves and not self.roles.recomputes_activations
 
     def _conclude(self, rollout: Rollout) -> None:
         rollout.advantages = self.algorithm.advantages(rollout)
@@ -212,7 +212,7 @@ class OnPolicyTrainer(Trainer):
                     micro.old_logps = logps.detach()
                 total += self._backward_policy(micro, logps)
             if self.algorithm.has_value:
-                self._backward_value(micro, self._forward_value(micro.sequences, hidden))
+                self._backward_value(micro, hidden)
         return total + self._backward_companions(batch) if moves else total
 
     def _backward_sharing_passes(self, rollout: Rollout) -> Tensor:
@@ -260,16 +260,6 @@ class OnPolicyTrainer(Trainer):
             hidden = completion_hidden(self.roles, sequences)
             return hidden, self._logps(hidden, sequences)
 
-    def _forward_value(self, sequences: Sequences, policy_hidden: Tensor | None) -> Tensor:
-        """Value of the state before each completion token, (B, C)."""
-        if self.algorithm.value_on_policy:
-            with torch.no_grad(), self.roles.use("policy"):
-                hidden = completion_hidden(self.roles, sequences) if policy_hidden is None else policy_hidden
-        else:
-            with self.roles.use("value"):
-                hidden = completion_hidden(self.roles, sequences)
-        return self._values(hidden, sequences)
-
     def _logps(self, hidden: Tensor, sequences: Sequences) -> Tensor:
         return scatter(token_logps(self.roles, hidden, flat_ids(sequences)), sequences.completion_mask)
 
@@ -286,10 +276,18 @@ class OnPolicyTrainer(Trainer):
         self._measure(batch, logps.detach())
         return loss.detach()
 
-    def _backward_value(self, batch: Rollout, values: Tensor) -> None:
-        loss = self._value_loss(batch, values)
-        with self.roles.use("value"):
-            self.accelerator.backward(loss)
+    def _backward_value(self, batch: Rollout, policy_hidden: Tensor | None) -> None:
+        """Forward and backward in one: under gradient checkpointing no other role may run between them.
+
+        On the policy's trunk it begins at the policy's hidden states (N, H), unless the policy did not go forward.
+        """
+        on_policy = self.algorithm.value_on_policy
+        with self.roles.use("policy" if on_policy else "value"):
+            hidden = policy_hidden if on_policy else None
+            if hidden is None:
+                with torch.set_grad_enabled(not on_policy):
+                    hidden = completion_hidden(self.roles, batch.sequences)
+            self.accelerator.backward(self._value_loss(batch, self._values(hidden, batch.sequences)))
 
     def _value_loss(self, batch: Rollout, values: Tensor) -> Tensor:
         loss = self.algorithm.value_loss(batch, values)

@@ -191,7 +191,9 @@ def write_plan(matrix: Matrix, cells: Sequence[PlannedCell], store: Store) -> No
         }
         if _comparable(plan) == _comparable(earlier):
             return
-        yaml = f"# {plan['command']}\n{matrices.to_yaml(matrix.spec)}"
+        # A value of --set can have several lines.
+        head = "".join(f"# {line}\n" for line in str(plan["command"]).splitlines())
+        yaml = f"{head}{matrices.to_yaml(matrix.spec)}"
         store.write_bytes(store.folder / "matrix.yaml", yaml.encode())
         store.write_json(store.plan_path, plan)
 

@@ -136,6 +136,12 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'sft'?``, or nothing where no known name is near."""
+    close = nearest(word, known)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
 # --------------------------------------------------------------------------- finding entry points
 
 
@@ -177,8 +183,10 @@ def _close(kind: Kind, name: str) -> str:
     offered = [f"{plugin}:{name}" for plugin in names(kind) if name in _presets(kind, plugin)]
     if offered:
         return f" It is a preset: write {' or '.join(map(repr, offered))}."
-    close = nearest(name, names(kind))
-    told = [f"{near!r} ({title})" if (title := _title(kind, near)) else repr(near) for near in close]
+    near = nearest(name, names(kind))
+    # One that has the same letters is as near, however the letters that are missing count.
+    close = near + [other for other in names(kind) if other not in near and sorted(other) in map(sorted, near)]
+    told = [f"{each!r} ({title})" if (title := _title(kind, each)) else repr(each) for each in close]
     if not told:
         return ""
     return f" Did you mean {told[0]}?" if len(told) == 1 else f" Names like it: {', '.join(told)}."

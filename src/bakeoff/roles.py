@@ -128,14 +128,10 @@ class RoleModel:
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
                 self.model.add_adapter(adapter, self.model.peft_config[self.adapters["policy"]])
-        own = dict(self.model.named_parameters())
         dtype = self.parameters("policy")[0].dtype
-        for name, parameter in own.items():
-            if f".{adapter}." not in name:
-                continue
-            parameter.data = parameter.data.to(dtype)
-            if copy_of is not None:
-                parameter.data.copy_(own[name.replace(f".{adapter}.", f".{self.adapters[copy_of]}.")].data)
+        sources = self.layered_parameters(role if copy_of is None else copy_of)
+        for (_, parameter), (_, source) in zip(self.layered_parameters(role), sources, strict=True):
+            parameter.data = source.data.to(dtype, copy=True)
 
     def remove(self, role: Role) -> None:
         """Take ``role`` away again, its adapter and its head: the next one of that name begins afresh."""
@@ -161,13 +157,18 @@ class RoleModel:
         return adapter + (list(self.heads[role].parameters()) if role in self.heads else [])
 
     def layered_parameters(self, role: Role) -> list[tuple[int, nn.Parameter]]:
-        """The adapter's parameters, each with its layer of the transformer; what is in none counts as the top one's."""
-        marker = f".{self.adapters[role]}."
+        """The adapter's parameters, each with its layer of the transformer.
+
+        What is in none counts as the top one's, an embedding as the lowest one's.
+        """
+        # Of a matrix lora_A.<adapter>.weight, of an embedding lora_embedding_A.<adapter>.
+        own = re.compile(rf"\.lora_\w+\.{self.adapters[role]}(\.|$)")
         named = [] if self.shares_adapter(role) else self.model.named_parameters()
+        lowest, top = 0, self.layers - 1
         return [
-            (int(match[1]) if (match := LAYER.search(name)) else self.layers - 1, parameter)
+            (int(match[1]) if (match := LAYER.search(name)) else lowest if "embedding" in name else top, parameter)
             for name, parameter in named
-            if "lora_" in name and marker in name
+            if own.search(name)
         ]
 
     @contextmanager
@@ -206,15 +207,18 @@ class RoleModel:
         would run with the new role's adapter and give wrong gradients without any error.
         """
         former = self.active
-        if role != former:
-            self._refuse_pending(role)
-            self._switch(role)
+        if role == former:
+            yield
+            return
+        self._refuse_pending(role)
+        self._switch(role)
         try:
             yield
-        finally:
-            if role != former:
-                self._refuse_pending(former)
-                self._switch(former)
+        except BaseException:
+            self._switch(former)  # what waits for a backward pass will never have one
+            raise
+        self._refuse_pending(former)
+        self._switch(former)
 
     def refresh(self) -> None:
         """Set adapters and ``requires_grad`` as the active role needs them, after someone else moved them."""

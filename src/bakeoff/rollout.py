@@ -268,7 +268,7 @@ def _is_plain(roles: RoleModel) -> bool:
 class _HeadLogps(torch.autograd.Function):
     """Log-probabilities of a frozen head with the gradient made in the forward pass.
 
-    d log p(y) / d h = W[y] - sum_v p(v) W[v]: (N, H) is kept for the backward pass instead of (N, V) logits,
+    d log p(y) / d h = sum_v (1[v = y] - p(v)) W[v]: (N, H) is kept for the backward pass instead of (N, V) logits,
     which are needed once only.
     """
 
@@ -281,8 +281,9 @@ class _HeadLogps(torch.autograd.Function):
             logits = roles.lm_head(hidden[rows]).float()
             normaliser = logits.logsumexp(1, keepdim=True)
             logps[rows] = (logits.gather(1, ids[rows, None]) - normaliser).squeeze(1)
-            probabilities = logits.sub_(normaliser).exp_().to(weight.dtype)
-            gradient[rows] = weight[ids[rows]] - probabilities @ weight
+            # What is left of the chosen token, 1 - p, is taken in fp32: in bf16 it is 0 of every p above 0.998.
+            left = logits.sub_(normaliser).exp_().neg_().scatter_add_(1, ids[rows, None], torch.ones_like(normaliser))
+            gradient[rows] = left.to(weight.dtype) @ weight
         if roles.meter is not None:
             roles.meter.count_head(roles.active, len(ids))
         ctx.save_for_backward(gradient)

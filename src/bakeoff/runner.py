@@ -60,7 +60,7 @@ def run(
     planning.write_plan(matrix, cells, store)
     if console is not None:
         declared = store.read_json(store.plan_path)["declarations"][-1]
-        console.print(declaration.summary(declared), highlight=False, soft_wrap=True)
+        console.print(declaration.summary(declared), highlight=False, markup=False, soft_wrap=True)
     due = [cell for cell in cells if cell.is_due]
     interrupted = False
     if due:

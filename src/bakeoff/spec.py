@@ -84,9 +84,9 @@ class BudgetSpec(Spec):
     tokens_trained: int | None = Field(default=None, ge=1)
     """Token positions that the policy went forward and backward on."""
     tokens_generated: int | None = Field(default=None, ge=1)
-    flops: float | None = Field(default=None, gt=0)
+    flops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Floating-point operations of the base model, all roles, forward and backward."""
-    seconds: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Wall-clock seconds of training, evaluation and probes off the clock. Not reproducible."""
 
     def limits(self) -> dict[str, float]:

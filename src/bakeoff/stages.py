@@ -137,17 +137,21 @@ class Stages:
         return "gold reward" if self.setup.gold else "training reward"
 
     def prompts(self) -> datasets.Dataset:
-        """Training prompts with the task's own columns."""
+        """Training prompts with the task's own columns.
+
+        A column that Arrow cannot hold, of mixed types or of integers over 64 bits, is not among them; rewards are
+        given whole rows.
+        """
         from datasets import Dataset
 
         # The rest goes to reward functions by name; a column must not pass for one of their own arguments.
-        columns = {"prompt", "completion", "chosen", "rejected", "text"} | RESERVED
-        return Dataset.from_list(
-            [
-                {"prompt": row.prompt, "prompt_ids": row.prompt_ids}
-                | {key: value for key, value in row.row.items() if key not in columns}
-                for row in self.setup.rows.train
-            ]
+        left_out = {"prompt", "completion", "chosen", "rejected", "text"} | RESERVED
+        rows = self.setup.rows.train
+        names = dict.fromkeys(name for row in rows for name in row.row if name not in left_out)
+        own = {name: [row.row.get(name) for row in rows] for name in names}
+        return Dataset.from_dict(
+            {"prompt": [row.prompt for row in rows], "prompt_ids": [row.prompt_ids for row in rows]}
+            | {name: values for name, values in own.items() if _arrow_holds(values)}
         )
 
     def text(self) -> datasets.Dataset:
@@ -336,3 +340,13 @@ class Stages:
             self.store.write_frame(folder / "samples.parquet", kept)
 
         return self._stage(self.keys.reference_pool(), build).name
+
+
+def _arrow_holds(values: Sequence[Any]) -> bool:
+    import pyarrow as pa
+
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True

@@ -181,3 +181,38 @@ def test_pairs_of_own_samples_need_a_group():
     """One completion has no rival."""
     with pytest.raises(ValueError, match="group"):
         make(group=1, own_share=0.5)
+
+
+def test_a_target_of_own_samples_needs_a_share():
+    """A ranking that nothing is trained on would be asked for in vain."""
+    with pytest.raises(ValueError, match="give them an own_share"):
+        make(own_target="ranking")
+    assert make(own_target="ranking", own_share=0.5).settings.own_target == "ranking"
+
+
+def test_a_pair_of_own_samples_is_not_divided():
+    """Eight minibatches of four groups would be four: a rollout would have fewer steps than it says."""
+    with pytest.raises(ValueError, match="whole groups"):
+        make(prompts_per_rollout=4, group=2, minibatches=8, own_share=0.5)
+    assert make(prompts_per_rollout=4, group=2, minibatches=8).settings.minibatches == 8
+
+
+def test_own_pairs_alone_without_a_clip_are_online_dpo(make_roles, make_context):
+    """mu = 1, own samples only, no clip, groups of two whose rewards differ: online DPO's gradients."""
+
+    def reward(completions, completion_ids, **columns):
+        return [float(row) for row in range(len(completions))]
+
+    gradients = []
+    for name, settings in (
+        ("online-dpo", {"beta": 0.3}),
+        ("gpro", {"mu_start": 1.0, "mu_end": 1.0, "own_share": 1.0, "preference_clip": None, "preference_beta": 0.3}),
+    ):
+        context = make_context(make_roles(noise=0.05), reward=reward)
+        trainer = OnPolicyTrainer(make(name, **SIZE | settings | {"max_grad_norm": 1e9, "epochs": 1}), context)
+        trainer.create_optimizer()
+        trainer.training_step(context.policy, None)
+        gradients.append([p.grad for p in context.roles.parameters("policy")])
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
+    for a, b in zip(*gradients, strict=True):
+        assert_close(a, b, atol=1e-6, rtol=1e-4)

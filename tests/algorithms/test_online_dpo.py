@@ -39,3 +39,10 @@ def test_the_loss_is_dpos_on_best_and_worst():
 def test_equal_rewards_make_no_pair():
     """The other prompt's pair pays log 2, and the mean is over both prompts."""
     assert make([2.0, 2.0, 1.0, 0.0], [0.0] * 4, 2).item() == pytest.approx(math.log(2) / 2)
+
+
+def test_a_group_is_not_divided():
+    """Eight minibatches of four groups would be four."""
+    settings = registry.load("algorithm", "online-dpo").Settings
+    with pytest.raises(ValueError, match="whole group"):
+        settings(prompts_per_rollout=4, group=2, minibatches=8)

@@ -75,3 +75,9 @@ def test_the_value_learns_three_times_as_fast():
     """Unless told otherwise."""
     assert make(learning_rate=1e-4).value_learning_rate() == pytest.approx(3e-4)
     assert make(learning_rate=1e-4, value_learning_rate=1e-5).value_learning_rate() == 1e-5
+
+
+def test_an_adaptive_beta_needs_a_start():
+    """The controller multiplies: from 0 it would never move."""
+    with pytest.raises(ValueError, match="give beta a value"):
+        make(beta=0.0, kl_target=6.0)

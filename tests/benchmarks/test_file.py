@@ -126,6 +126,34 @@ def test_a_file_without_one_usable_row_is_an_error(tmp_path):
         load(train=train, test=train)
 
 
+def test_a_bad_row_of_a_folder_is_told_by_its_own_file(tmp_path):
+    """Rows are counted through the folder; whoever mends one needs the file and the line there."""
+    write(tmp_path / "a.jsonl", pairs(0, 1))
+    write(tmp_path / "b.jsonl", ["", {"prompt": "alone", "completion": ""}, *pairs(2, 0)])
+    bad_rows = load(train=tmp_path).bad_rows
+    assert [(bad.file, bad.line, bad.reason) for bad in bad_rows] == [
+        (str(tmp_path / "b.jsonl"), 2, '"completion" is empty'),
+        (str(tmp_path / "b.jsonl"), 4, f"the same as line 1 of {tmp_path / 'a.jsonl'}"),
+    ]
+
+
+def test_half_a_character_is_a_bad_row(tmp_path):
+    """JSON can spell half of a surrogate pair, which no tokenizer takes: one such row would end every cell."""
+    path = write(tmp_path / "a.jsonl", [*pairs(0, 1), r'{"prompt": "\ud83d", "completion": "x"}', *pairs("\U0001f600")])
+    data = load(train=path)
+    assert [bad.line for bad in data.bad_rows] == [3]
+    assert "surrogate" in data.bad_rows[0].reason
+    assert len(data.train) + len(data.test) == 3
+
+
+def test_too_few_rows_say_what_became_of_the_others(tmp_path):
+    """A quotation that is never closed eats the file: the error tells of it, not only that one row is left."""
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,completion\na,b\n"c,d\ne,f\n')
+    with pytest.raises(DataError, match=r"one prompt is too few.*a\.csv:3: invalid CSV: unexpected end of data"):
+        load(train=path)
+
+
 def test_number_reward(tmp_path):
     """The last number of the completion counts, thousands commas or not; rows without a number cannot be used."""
     rows = [{"prompt": "a", "answer": 1200}, {"prompt": "b", "answer": "none"}, {"prompt": "c"}]

@@ -40,6 +40,21 @@ def test_a_broken_line_does_not_hide_the_others(tmp_path):
         assert words in reason
 
 
+@pytest.mark.parametrize(("name", "join"), [("a.jsonl", "\n".join), ("a.json", lambda rows: f"[{', '.join(rows)}]")])
+def test_a_number_that_python_will_not_read_is_a_bad_row(name, join, tmp_path):
+    """int() refuses more than 4300 digits, with a ValueError that is no JSONDecodeError."""
+    table = read_table(write(tmp_path / name, join(['{"prompt": "a"}', f'{{"n": {"9" * 5000}}}'])))
+    assert [values for _, values in table.rows] == [{"prompt": "a"}]
+    assert "a number of too many digits" in table.bad_rows[0].reason
+
+
+def test_what_follows_a_json_array_is_not_lost_in_silence(tmp_path):
+    """Two arrays one after the other: the rows of the second are not read, and that is told."""
+    table = read_table(write(tmp_path / "a.json", '[{"prompt": "a"}]\n[{"prompt": "b"}]\n'))
+    assert table.rows == [(1, {"prompt": "a"})]
+    assert problems(table) == [(1, "invalid JSON: text follows the end of the array; it was not read")]
+
+
 def test_json_array_knows_the_lines_of_its_rows(tmp_path):
     """Rows of an indented array are found where they begin; what is no object is a bad row."""
     table = read_table(write(tmp_path / "a.json", '\n[\n {"prompt":\n "a"}, 3,\n\n {"prompt": "b"}\n]\n'))
@@ -105,6 +120,7 @@ def test_parquet(tmp_path):
         ("a.pdf", b"x", "'.pdf' names no format"),
         ("a.parquet", b"x", "not a Parquet file"),
         ("a.csv", b"prompt\na\n\xff", "a.csv:3: not UTF-8"),
+        ("a.csv", b"\nprompt,,,prompt\na,,,b\n", "a.csv:2: the header names the column 'prompt' twice"),
         ("a.json", b'[\n"\xff"]', "a.json:2: not UTF-8"),
     ],
 )

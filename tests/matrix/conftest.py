@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from bakeoff import matrix, registry
-from bakeoff.contracts import PluginSettings, Preset, TaskSettings
+from bakeoff.contracts import Metric, PluginSettings, Preset, TaskSettings
 from bakeoff.errors import MatrixError, PluginError
 
 
@@ -44,6 +44,11 @@ class Rows:
             return self
 
 
+def measuring(name: str) -> type:
+    """An evaluator of one metric, which has its name."""
+    return type("Empty", (Empty,), {"metrics": (Metric(name, "", "higher", ""),)})
+
+
 class Plugins:
     """Stands in for the registry: the classes above by name, and a hash for each that a test may change."""
 
@@ -53,7 +58,7 @@ class Plugins:
         ("task", "easy"): type("Easy", (), {"Settings": TaskSettings}),
         ("task", "rows"): Rows,
         ("judge", "gold"): Empty,
-        **{("evaluator", name): Empty for name in matrix.EVALUATORS},
+        **{("evaluator", name): measuring(name) for name in matrix.EVALUATORS},
     }
 
     def __init__(self) -> None:

@@ -117,7 +117,8 @@ def test_only(write, only, left):
 @pytest.mark.parametrize(
     ("only", "told"),
     [
-        ("algorithm=stf", "no algorithm is called 'stf'. Did you mean 'sft'?"),
+        ("algorithm=stf", "no algorithm is called 'stf'. The matrix has: sft, grpo"),
+        ("algorithm=gpro", "no algorithm is called 'gpro'. The matrix has: sft, grpo"),
         ("algo=sft", "'algo' is no axis"),
         ("sft", "'sft' is not of the form axis=label"),
     ],

@@ -89,6 +89,10 @@ def test_override_of_a_stock_budget(write, base):
         ("a..b=1", "not of the form a.b=value"),
         ("seeds=[0", "the value is not valid YAML"),
         ("seeds.x=1", "seeds is 2, which has no parts to set"),
+        ("algorithms.stf.beta=1", "no entry of algorithms is called 'stf'. Did you mean 'sft'?"),
+        ("evalution.prompts=3", "--set evalution.prompts=3: evalution: unknown key 'evalution' of a matrix file."),
+        ("evaluation.prompts.x=3", "--set evaluation.prompts.x=3: evaluation.prompts: input should be a valid integer"),
+        ("lora.r=!!int abc", "--set lora.r=!!int abc: the value is not valid YAML: 'abc' is no int."),
     ],
 )
 def test_override_errors_name_the_override(write, override, told, problems):

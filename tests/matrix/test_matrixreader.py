@@ -48,11 +48,43 @@ def test_every_problem_is_told_with_its_line(write, base, problems):
         (("seeds: 2", "seeds: 2\ntimeout_s: 0"), "mine.yaml:8: timeout_s: input should be greater than 0, got 0"),
         (("seeds: 2", "seeds: 2\ncheckpoint_s: -1"), "mine.yaml:8: checkpoint_s: input should be greater than or"),
         (("[easy]", "&loop [*loop]"), "mine.yaml:2: not valid YAML: an alias holds itself"),
+        (("seeds: 2", "seeds: !!int two"), "mine.yaml:7: not valid YAML: 'two' is no int."),
+        (("seeds: 2", "seeds: !!timestamp two"), "mine.yaml:7: not valid YAML: 'two' is no timestamp."),
+        (("seeds: 2", "seeds: !!bool two"), "mine.yaml:7: not valid YAML: 'two' is no bool."),
+        (("seeds: 2", f"seeds: {'[' * 3000}"), "not valid YAML: nested too deeply."),
+        (("seeds: 2", "seeds: 2\nname: a\0b"), "mine.yaml:8: not valid YAML: special characters are not allowed"),
+        (("seeds: 2", "seeds: 20240101"), "mine.yaml:7: seeds: is 20240101, but has to be how many there are, 1000"),
+        (("{hub: org/Tiny-1.5B}", "{hubb: org/x}"), "such as {hub: org/name}. Did you mean 'hub'?"),
+        (("org/Tiny-1.5B", "org/x, precision: nf5"), "got 'nf5'. Did you mean 'nf4'?"),
+        (("steps: 3", "flops: .inf"), "mine.yaml:3: budgets[0].flops: input should be a finite number, got inf"),
+        (("steps: 3}", "steps: 3}, {name: short, steps: 4}"), "Give one of them another `name`."),
+        (("[{name: short, steps: 3}]", "[[3]]"), "mine.yaml:3: budgets[0]: is [3], but has to be a mapping"),
+        (("seeds: 2", "seeds: 2\nexclude: 0"), "mine.yaml:8: exclude: is 0, but has to be a list"),
+        (("seeds: 2", "seeds: 2\nexclude: [{task: []}]"), "mine.yaml:8: exclude[0].task: is empty, so the rule would"),
+        (
+            ("seeds: 2", "seeds: 2\nwarm_start: {algoritm: sft, budget: smoke}"),
+            "or a list of these. Did you mean 'algorithm'?",
+        ),
+        (
+            ("seeds: 2", "seeds: 2\nanalysis: {primary_metric: rewards}"),
+            "analysis.primary_metric: no evaluator of the matrix measures 'rewards'. Did you mean 'reward'?",
+        ),
+        (
+            ("seeds: 2", "seeds: 2\npreparation: {reward_model: {lss: hinge}}"),
+            "mine.yaml:8: preparation.reward_model.lss: unknown key 'lss' of reward_model. Did you mean 'loss'?",
+        ),
     ],
 )
 def test_problem_messages(write, change, told, base, problems):
     """Each mistake is told at its line, in words that say what is wrong."""
     assert told in problems(write(base.replace(*change)))
+
+
+def test_a_key_without_a_value_is_a_key_that_is_not_there(write, base):
+    """``judge:`` alone is the default judge, as ``evaluators:`` is the default ones; a later scoring may decide."""
+    spec = matrix.load(write(f"{base}judge:\nevaluators:\nanalysis: {{primary_metric: win_rate@other}}\n")).spec
+    assert spec.judge.name == matrix.JUDGE
+    assert tuple(evaluator.name for evaluator in spec.evaluators) == matrix.EVALUATORS
 
 
 @pytest.mark.parametrize("text", ["", "- sft\n", "models"])

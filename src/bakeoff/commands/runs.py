@@ -67,9 +67,8 @@ def run(
     console.print(reporting.leaderboard(results))
     _say_failures(store, summary.failed)
     written = reporting.refresh_reports(store, results)
-    console.print(
-        f"Report{'' if written else ' (unchanged)'}: {store.folder / 'report' / 'index.html'}", soft_wrap=True
-    )
+    path = store.folder / "report" / "index.html"
+    console.print(f"Report{'' if written else ' (unchanged)'}: {path}", markup=False, soft_wrap=True)
     if summary.failed:
         raise typer.Exit(1)
 
