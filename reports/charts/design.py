@@ -87,7 +87,7 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         shown = f"this run: {now} seeds × {prompts} prompts see {formats.fixed(at_now)}"
         d.dot(a, now, at_now, shown, size=9, marker="o", color=INK)
         top = 1.15 * max(gap, float(np.nanmax([at_now, d.rows[min(1, len(d.rows) - 1)]["detectable"]])))
-        d.axes.set_ylim(0, top)
+        d.axes.set_ylim(0, top or 1.0)
         d.axes.set_xlim(1.6, seeds[-1] + 0.4)
         # At the right, where the curves have ended below the line, or have not come down to it.
         under = d.rows[-1]["detectable"] > gap > 0.1 * top
