@@ -13,8 +13,9 @@ from . import formats
 from .analysis.comparisons import CONTROLS, Comparison
 from .analysis.section import Section, sections
 from .frame import Results
-from .tables.leaderboard import leaderboard, pairwise
-from .tables.table import TONES
+from .tables.leaderboard import leaderboard
+from .tables.pairs import pairwise
+from .tables.table import TONES, Table
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ def claims(results: Results) -> list[Claim]:
 def _of(section: Section) -> list[Claim]:
     board, paired = leaderboard(section), pairwise(section) if section.pairs else None
     place = {name: row for row, name in enumerate(board.frame["algorithm"], start=1)}
-    prefix = f"{section.slug}-" if section.slug else ""
     made = []
     numbered = enumerate(section.pairs, start=1)
     for row, c in sorted(
@@ -72,14 +72,16 @@ def _of(section: Section) -> list[Claim]:
         if c.a in section.controls or (c.family == CONTROLS and {"WIN", "ahead"} & {c.verdict.word, c.verdict.leaning}):
             continue
         if c.b == section.baseline:
-            made.append(_claim(section, c, board.title, prefix + board.cell_id(place[c.a], "delta")))
+            made.append(_claim(section, c, board, place[c.a], "delta"))
         elif paired is not None:
-            made.append(_claim(section, c, paired.title, prefix + paired.cell_id(row, "difference")))
+            made.append(_claim(section, c, paired, row, "difference"))
     return made
 
 
-def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
-    d, places = c.difference, formats.decimals([c.difference.mean])
+def _claim(section: Section, c: Comparison, table: Table, row: int, key: str) -> Claim:
+    """What stands in a row and column of a table, with as many decimals as there."""
+    d, places = c.difference, formats.decimals(table.frame[key])
+    cell = f"{section.slug}-{table.cell_id(row, key)}" if section.slug else table.cell_id(row, key)
     number = f"{formats.fixed(d.mean, places, sign=True)} {formats.phrase(section.primary.name)}"
     interval = formats.span(d.low, d.high, places, sign=True)
     over = f"{d.n_seeds} seed{'s' * (d.n_seeds != 1)} × {d.n_prompts} prompts"
@@ -99,7 +101,7 @@ def _claim(section: Section, c: Comparison, table: str, cell: str) -> Claim:
     source = f"{section.results.plan['name']}, declared {plan['hash']}"
     verdict = (c.verdict.word, c.verdict.label, c.verdict.reason)
     values = (d.mean, d.low, d.high)
-    return Claim(text, table, cell, *verdict, *values, d.n_seeds, d.n_prompts, c.verdict.seeds_needed, source)
+    return Claim(text, table.title, cell, *verdict, *values, d.n_seeds, d.n_prompts, c.verdict.seeds_needed, source)
 
 
 def _p(value: float) -> str:

@@ -29,8 +29,9 @@ from .flags import PENDING, flags
 from .frame import Results
 from .page.browser import completions
 from .page.card import card
-from .page.methods import METHODS, method_of
+from .page.methods import METHODS, method_of, method_of_chart
 from .page.svg import glyph, inline, strip
+from .tables.across import tables_of_run
 from .tables.leaderboard import tables_of
 from .tables.ledgers import runs
 from .tables.table import Column, Table
@@ -40,6 +41,8 @@ SCRIPTS = ("browser.js", "page.js")
 AXES = {"steps": "steps", "tokens_trained": "tokens trained", "tokens_generated": "tokens generated",
         "flops": "FLOPs", "seconds": "seconds"}  # fmt: skip
 """The currencies in which the page asks "equal by what?", and their names."""
+MAIN = ("leaderboard", "verdicts", "pairwise", "data", "equal")
+"""Tables with a place of their own, those named after one too; the card has the data."""
 ROWS = 200
 """Of a chart's data that the page shows: a chart of every prompt would fill it."""
 
@@ -62,6 +65,8 @@ class HTML(Report):
             results=results,
             plan=results.plan,
             parts=[_part(section) for section in parts],
+            counts=_counts(results.cells),
+            across=tables_of_run(results),
             runs=runs(results),
             flags=flags(results),
             troubles=_troubles(results),
@@ -95,6 +100,13 @@ def _environment() -> jinja2.Environment:
     return made
 
 
+def _counts(cells: pd.DataFrame) -> dict[str, int]:
+    """How many of what a run compares, by the word for it."""
+    controls = cells["is_control"].astype(bool)
+    names = {"algorithm": cells.loc[~controls, "algorithm"], "control": cells.loc[controls, "algorithm"]}
+    return {word: column.nunique() for word, column in (names | {"seed": cells["seed"]}).items()}
+
+
 def _owners(table: Table) -> list[str]:
     """Whose row each one is; empty where a table's rows are no algorithm's."""
     key = next((key for key in ("algorithm", "a") if key in table.frame), None)
@@ -125,37 +137,39 @@ def _part(section: Section) -> dict[str, Any]:
         "section": section,
         "anchor": section.slug or "results",
         "tables": tables,
-        "questions": {question: _panels(charts) for question, charts in questions.items()},
+        "questions": {question: _panels(charts, section.slug) for question, charts in questions.items()},
         "headline": first[0].alt if first else "No cell of this comparison has finished yet.",
         "glyphs": {name: glyph(look) for name, look in looks.items()},
         "strips": _strips(section, looks),
         "stripped": "delta" if section.baseline is not None else "primary",
         "views": [
-            {"axis": currency, "table": tables[f"equal-{currency}"], "changed": found.winner_changes}
-            for currency, found in section.equal_by.items()
+            {"axis": currency, "table": tables[f"equal-{currency}"], "verdicts": tables[f"verdicts-{currency}"]}
+            for currency in section.equal_by
         ],
+        "more": [table for name, table in tables.items() if name.partition("-")[0] not in MAIN],
         "definitions": list(section.metrics.values()),
     }
 
 
-def _panels(charts: tuple[Chart, ...]) -> list[Panel]:
+def _panels(charts: tuple[Chart, ...], prefix: str) -> list[Panel]:
     """Charts in order; those of a family that differ in their axis share a panel."""
     families: dict[str, list[Chart]] = {}
     for chart in charts:
         families.setdefault(chart.family, []).append(chart)
-    figures = {family: tuple(_figure(chart) for chart in members) for family, members in families.items()}
+    figures = {family: tuple(_figure(chart, prefix) for chart in members) for family, members in families.items()}
     return [Panel(family, figures[family], members[0].wide) for family, members in families.items()]
 
 
-def _figure(chart: Chart) -> dict[str, Any]:
-    """A chart with its SVG and its data as a table."""
+def _figure(chart: Chart, prefix: str) -> dict[str, Any]:
+    """A chart with its SVG, its data as a table, and its method; ``prefix`` is what its section's names begin with."""
     numeric = pd.api.types.is_numeric_dtype
     names = [str(name) for name in chart.data]
     columns = tuple(Column(name, name, "number" if numeric(chart.data[name]) else "text") for name in names)
     shown = chart.data.head(ROWS)
     caption = f"The first {ROWS} of {len(chart.data)} rows; all are in tables/chart-{chart.name}.csv."
     table = Table(f"chart-{chart.name}", chart.title, caption if len(shown) < len(chart.data) else "", shown, columns)
-    return {"chart": chart, "svg": inline(chart), "table": table}
+    method = method_of_chart(chart.name.removeprefix(f"{prefix}-") if prefix else chart.name)
+    return {"chart": chart, "svg": inline(chart), "table": table, "method": method}
 
 
 def _strips(section: Section, looks: dict[str, style.Look]) -> dict[str, Markup]:

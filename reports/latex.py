@@ -39,7 +39,7 @@ NEEDS_T1 = frozenset("«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ\u00
 LIGATURE = r"-(?=-)|[?!](?=`)|,(?=,)"
 """The first of two characters that a font would print as one: ``--seeds`` is no en dash."""
 
-WIDTH = 76
+WIDTH = 75
 """Characters of a line of ``\\footnotesize`` in the text of LaTeX's article class."""
 WRAPPED = 34
 """A column of text is at most so many characters wide and then wraps."""
@@ -105,11 +105,11 @@ def to_latex(table: Table, prefix: str = "") -> str:
     ]
     stop = "" if table.title.endswith(("?", "!", ".")) else "."
     caption, label = f"{table.title}{stop} {table.caption}", f"tab:{prefix}{table.name}"
-    floats: list[list[str]] = [[rf"\caption{{{escape(caption)}}}", rf"\label{{{label}}}"]]
+    floats: list[list[str]] = [[rf"\caption{{{escape(caption)}}}\label{{{label}}}"]]
     room = LINES - len(caption) // 80
     for panel in _panels(columns):
         for lines, block in _blocks(panel):
-            if lines > room and len(floats[-1]) > 1 + (len(floats) == 1):
+            if lines > room and len(floats[-1]) > 1:
                 floats.append([rf"Table~\ref{{{label}}}, continued"])
                 room = LINES
             floats[-1].append(block)

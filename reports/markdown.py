@@ -15,6 +15,7 @@ from .files import visible, write_atomic
 from .flags import flags
 from .formats import phrase
 from .frame import Results
+from .tables.across import tables_of_run
 from .tables.data import facts
 from .tables.leaderboard import Table, runs, tables_of
 
@@ -45,6 +46,8 @@ class Markdown(Report):
             for flag in flags(results)
         ]
         parts = sections(results)
+        for table in tables_of_run(results):
+            blocks += _table(table)
         for section in parts:
             blocks += _section(section, titled=len(parts) > 1)
         if quotable := claims(results):

@@ -12,7 +12,7 @@ from .flags import Flag, flags
 from .frame import Results
 from .tables import leaderboard as tables
 
-NARROW = ("algorithm", "role", "seeds", "primary", "delta", "verdict", "win_rate", "kl", "length_tokens", "seconds")
+NARROW = ("algorithm", "role", "seeds", "primary", "delta", "verdict", "win_rate", "kl", "length_ratio", "seconds")
 """The leaderboard's columns that a terminal has room for; the report has all."""
 WITH_INTERVAL = ("primary", "delta")
 STYLES = {"win": "bold green", "loss": "bold red", "open": "dim", "missing": "dim"}

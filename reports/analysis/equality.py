@@ -8,6 +8,7 @@ extrapolated. An algorithm that spends none of a currency cannot be set equal by
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,16 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two algorithms at the common amount, the better one first. Exploratory: the verdict is not adjusted."""
+
+    a: str
+    b: str
+    difference: Estimate
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class EqualBy:
     """The ranking under an equal amount of one currency."""
 
@@ -51,16 +62,21 @@ class EqualBy:
     """In the currency's unit, a seed."""
     standings: tuple[Standing, ...]
     """Ranked ones first, best first."""
-    verdict: Verdict | None
-    """The first trained algorithm against the second; None with fewer than two. Exploratory: not adjusted."""
+    pairs: tuple[Pair, ...]
+    """Every two that are ranked and share seeds and prompts."""
     winner_changes: bool
     """Another trained algorithm leads than at the end of the run."""
     sentence: str
     """Whether the winner changes, in words."""
 
     @property
+    def ranked(self) -> list[str]:
+        """Who can be ranked, best first."""
+        return [standing.algorithm for standing in self.standings if standing.rank is not None]
+
+    @property
     def winner(self) -> str | None:
-        return next((standing.algorithm for standing in self.standings if standing.rank is not None), None)
+        return next(iter(self.ranked), None)
 
 
 def by_currency(section: Section) -> dict[str, EqualBy]:
@@ -101,10 +117,12 @@ def _equal(section: Section, currency: str) -> EqualBy | None:
     order = [standing.algorithm for standing in ranked if standing.algorithm != section.baseline]
     if len(order) < 2:
         return None
-    verdict, difference = _between(section, grids[order[0]], grids[order[1]])
-    sentence = _sentence(section, currency, amount, order, verdict=verdict, difference=difference)
+    couples = combinations([standing.algorithm for standing in ranked], 2)
+    pairs = tuple(met for a, b in couples if (met := _between(section, a, b, grids)) is not None)
+    first = next((met for met in pairs if [met.a, met.b] == order[:2]), None)
+    sentence = _sentence(section, currency, amount, order, first)
     unranked = [standing for standing in standings if standing.rank is None]
-    return EqualBy(currency, amount, (*ranked, *unranked), verdict, order[0] != _leader(section), sentence)
+    return EqualBy(currency, amount, (*ranked, *unranked), pairs, order[0] != _leader(section), sentence)
 
 
 def _leader(section: Section) -> str:
@@ -164,10 +182,10 @@ def _path(section: Section, name: str, currency: str) -> _Path | None:
     return _Path(amounts, [grid.loc[seeds, prompts] for grid in grids])
 
 
-def _between(section: Section, a: pd.DataFrame, b: pd.DataFrame) -> tuple[Verdict | None, Estimate | None]:
-    left, right = align(a, b)
+def _between(section: Section, a: str, b: str, grids: dict[str, pd.DataFrame]) -> Pair | None:
+    left, right = align(grids[a], grids[b])
     if not left.size:
-        return None, None
+        return None
     difference = paired_difference(left.to_numpy(), right.to_numpy())
     values = (left - right).to_numpy()
     primary = section.primary.name
@@ -178,7 +196,7 @@ def _between(section: Section, a: pd.DataFrame, b: pd.DataFrame) -> tuple[Verdic
         higher_is_better=section.direction(primary) > 0,
         components=variance_components(values) if min(values.shape) > 1 else None,
     )
-    return verdict, difference
+    return Pair(a, b, difference, verdict)
 
 
 def amount_text(currency: str, amount: float) -> str:
@@ -186,15 +204,7 @@ def amount_text(currency: str, amount: float) -> str:
     return formats.duration(amount) if currency == "seconds" else formats.si(amount)
 
 
-def _sentence(
-    section: Section,
-    currency: str,
-    amount: float,
-    order: list[str],
-    *,
-    verdict: Verdict | None,
-    difference: Estimate | None,
-) -> str:
+def _sentence(section: Section, currency: str, amount: float, order: list[str], first: Pair | None) -> str:
     leader = _leader(section)
     each = amount_text(currency, amount)
     if leader not in order:
@@ -205,9 +215,10 @@ def _sentence(
         text = f"Under equal {formats.phrase(currency)} ({each}) the winner stays {leader}"
     else:
         text = f"Under equal {formats.phrase(currency)} ({each}) the winner changes from {leader} to {order[0]}"
-    if verdict is None or difference is None:
+    if first is None:
         return f"{text}."
+    difference = first.difference
     places = formats.decimals([difference.mean])
     gap = f"{formats.fixed(difference.mean, places, sign=True)} {formats.phrase(section.primary.name)}"
     span = formats.span(difference.low, difference.high, places, sign=True)
-    return f"{text}, {gap} {span} over {order[1]}: {verdict.label}."
+    return f"{text}, {gap} {span} over {order[1]}: {first.verdict.label}."

@@ -52,7 +52,7 @@ class OnFrontier:
     def claim(self) -> str:
         """ "worth best-of-6.3", "worth more than best-of-16" or "worth one sample"."""
         if not np.isfinite(self.worth.value):
-            return "worth more than the best of all samples in the pool"
+            return "worth more than the best of all samples that were drawn"
         return "worth one sample" if self.worth.value <= 1 else f"worth best-of-{self.worth.value:.2g}"
 
 
@@ -167,7 +167,7 @@ def _placed(
 
 
 def overoptimised(section: Section) -> dict[str, Overoptimised]:
-    """By trained algorithm, where both rewards and KL were measured and the rewards are not one and the same."""
+    """By trained algorithm, where KL and both rewards were measured and these are not one and the same for all."""
     if not {KL, GOLD, PROXY} <= set(section.metrics):
         return {}
     found = {}
@@ -176,11 +176,10 @@ def overoptimised(section: Section) -> dict[str, Overoptimised]:
         if not curves[0] or len({len(curve) for curve in curves}) > 1:
             continue
         kl, proxy, gold = (np.array([point.estimate.mean for point in curve]) for curve in curves)
-        if not np.allclose(proxy, gold):
-            away = kl > 0
-            fit = fit_overoptimisation(kl[away], gold[away] - gold[0]) if away.sum() >= 3 and not away[0] else None
-            found[name] = Overoptimised(kl, proxy, gold, fit)
-    return found
+        away = kl > 0
+        fit = fit_overoptimisation(kl[away], gold[away] - gold[0]) if away.sum() >= 3 and not away[0] else None
+        found[name] = Overoptimised(kl, proxy, gold, fit)
+    return found if any(not np.allclose(each.proxy, each.gold) for each in found.values()) else {}
 
 
 def kl_floor(section: Section) -> Estimate | None:

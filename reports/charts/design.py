@@ -87,12 +87,12 @@ def power(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         shown = f"this run: {now} seeds × {prompts} prompts see {formats.fixed(at_now)}"
         d.dot(a, now, at_now, shown, size=9, marker="o", color=INK)
         top = 1.15 * max(gap, float(np.nanmax([at_now, d.rows[min(1, len(d.rows) - 1)]["detectable"]])))
-        d.axes.set_ylim(0, top)
+        d.axes.set_ylim(0, top or 1.0)
         d.axes.set_xlim(1.6, seeds[-1] + 0.4)
-        # Under the line, where the curves do not come before they have seen the difference; above it near the axis.
-        under = gap > 0.1 * top
-        d.axes.annotate(f"|{a} − {b}| = {formats.fixed(gap)}", (0, gap), (4, -4 if under else 4),
-                        xycoords=("axes fraction", "data"), textcoords="offset points", ha="left",
+        # At the right, where the curves have ended below the line, or have not come down to it.
+        under = d.rows[-1]["detectable"] > gap > 0.1 * top
+        d.axes.annotate(f"|{a} − {b}| = {formats.fixed(gap)}", (1, gap), (-4, -4 if under else 4),
+                        xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
                         va="top" if under else "bottom", color=style.COLOURS[0], fontsize="small")  # fmt: skip
         d.axes.set_xlabel("training seeds")
         d.axes.set_ylabel("smallest difference seen")

@@ -211,15 +211,16 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
                     continue
                 value, settled = rate[a, b], word[a, b].decides
                 mark = Mark(a, f"{a} scores higher than {b} on {value:.0%} of prompts: {word[a, b].label}")
-                strength = 0.04 + 1.7 * abs(value - 0.5)
-                d.axes.barh(i, 0.94, 0.94, j - 0.47, color=FOR if value > 0.5 else AGAINST, alpha=min(strength, 0.85),
-                            linewidth=0, gid=d.gid(mark))  # fmt: skip
+                # Never so strong that ink on it would not be read, on a light page or a dark one.
+                d.axes.barh(i, 0.94, 0.94, j - 0.47, color=FOR if value > 0.5 else AGAINST, linewidth=0,
+                            alpha=0.04 + abs(value - 0.5), gid=d.gid(mark))  # fmt: skip
                 d.axes.text(j, i, f"{value:.0%}", ha="center", va="center", fontweight="bold" if settled else "normal",
-                            color=PAPER if strength > 0.6 else INK, fontsize="medium" if settled else "small",
+                            color=INK, fontsize="medium" if settled else "small",
                             gid=d.gid(Mark(a)))  # fmt: skip
                 d.rows.append({"algorithm": a, "against": b, "win_rate": value, "verdict": word[a, b].label})
         d.row_names(names)
-        d.axes.set_xticks(range(size), names, fontweight="bold", rotation=0 if size < 7 else 30)
+        slant: dict[str, Any] = {} if size < 7 else {"rotation": 40, "ha": "left", "rotation_mode": "anchor"}
+        d.axes.set_xticks(range(size), names, fontweight="bold", **slant)
         d.axes.xaxis.tick_top()
         d.axes.set_xlim(-0.55, size - 0.45)
         d.axes.set_ylim(size - 0.45, -0.55)

@@ -147,8 +147,8 @@ def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         sense = "longer" if slopes[most] > 0 else "shorter"
         alt = f"Length matters most for {most}: winning and being {sense} correlate with r = {abs(slopes[most]):.2f}."
         caption = (
-            f"Markers: {BINS} groups of equally many comparisons; line: a logistic fit. Flat: the judge does not "
-            "reward length; on the upright line both answers are equally long."
+            f"Markers: up to {BINS} groups of about equally many comparisons; line: a logistic fit. Flat: the judge "
+            "does not reward length; on the upright line both answers are equally long."
         )
         if section.length_controlled:
             caption += " Hollow on it: the win rate at equal length, with its 95% interval."
@@ -182,7 +182,18 @@ def ratio_ticks(low: float, high: float) -> np.ndarray:
 
 
 def _binned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(bins, 3): mean x, mean y and count of groups of equal count in the order of x; ties of x stay together."""
+    """(bins, 3): mean x, mean y and count of groups in the order of x; ties of x stay together.
+
+    They are of equal count but for the ties: a group that these leave with less than half of its share goes to its
+    neighbour, for the win rate of an answer or two says nothing.
+    """
     groups = pd.qcut(x, BINS, labels=False, duplicates="drop")
-    frame = pd.DataFrame({"x": x, "y": y}).groupby(groups)
+    sizes = np.bincount(groups)
+    merged, held = np.zeros(len(sizes), int), 0
+    for group in range(1, len(sizes)):
+        held += sizes[group - 1]
+        rest = sizes[group:].sum()
+        enough = min(held, rest) * 2 * BINS >= len(x)
+        merged[group], held = merged[group - 1] + enough, 0 if enough else held
+    frame = pd.DataFrame({"x": x, "y": y}).groupby(merged[groups])
     return np.stack([frame["x"].mean(), frame["y"].mean(), frame["x"].count()], axis=1)

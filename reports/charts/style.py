@@ -14,12 +14,13 @@ from itertools import cycle
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from .. import formats
@@ -160,6 +161,20 @@ def format_axis(axes: Axes, which: str, show: Callable[[float], str], *, ticks: 
     rounded = [base * float(tick) for tick in locator.tick_values(low, high)[:-1]]
     axis.set_major_locator(locator if base == 1.0 else FixedLocator(rounded))
     axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+
+
+ROOT = (lambda value: np.sign(value) * np.sqrt(np.abs(value)), lambda root: np.sign(root) * np.square(root))
+"""A scale that is even in the root of its value, and back."""
+
+
+def root_axis(axes: Axes) -> None:
+    """Ticks of an x axis that is even in the root of its value, from 0: at the squares of round numbers."""
+    high = float(np.sqrt(axes.get_xlim()[1]))
+    axes.set_xlim(-((0.03 * high) ** 2), high**2)
+    locator = MaxNLocator(7, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(FixedLocator([float(root) ** 2 for root in locator.tick_values(0, high)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
 
 
 def short(value: float) -> str:

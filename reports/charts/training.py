@@ -1,7 +1,8 @@
 """What the gain cost: the reward-KL frontier, learning curves by currency, cost against gain, length, and the proxy.
 
 The frontier follows Fig. 2 of arXiv:2305.18290 (DPO), with every algorithm's evaluations along training and exact KL;
-the proxy's chart follows arXiv:2210.10760 (Gao et al.), whose axis is the root of the KL.
+the proxy's chart follows arXiv:2210.10760 (Gao et al.). Their axis is even in √KL, in which
+the gain of a small change is linear.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ def frontier(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     if section.primary.name == "kl" or "kl" not in section.metrics:
         return None
     with drawing(section, canvas.wide, 5.2) as d:
+        d.axes.set_xscale("function", functions=style.ROOT)
         pool = _attainable(d)
         _trajectories(d, "kl", "KL", "nats", section.finished)
-        d.axes.set_xlabel("KL from where training started, nats per sequence (exact)")
+        d.axes.set_xlabel("KL from where training started, nats a sequence (exact; the axis is even in √KL)")
         alt = findings.frontier(section, d.rows)
         caption = _trajectory_caption(section)
         if pool:
@@ -56,8 +58,9 @@ def _attainable(d: Drawing) -> int:
         return 0
     curve, best, _ = found
     d.axes.plot(curve.kl, curve.reward, color=INK, linewidth=1.6 * d.size, alpha=0.75)
-    d.axes.annotate("attainable", (curve.kl[-1], curve.reward[-1]), (-4, 5), textcoords="offset points",
-                            fontsize="small", color=INK, ha="right", va="bottom")  # fmt: skip
+    d.axes.annotate("attainable", (curve.kl[-1], curve.reward[-1]), (0, 34), textcoords="offset points",
+                    fontsize="small", color=INK, ha="center", va="bottom",
+                    arrowprops={"arrowstyle": "-", "color": INK, "alpha": 0.5, "linewidth": 0.8 * d.size})  # fmt: skip
     d.axes.annotate(f"best of {best.n[-1]:.0f}", (best.kl[-1], best.reward[-1]), (7, 0), textcoords="offset points",
                     fontsize="small", color=INK, va="center")  # fmt: skip
     name = d.section.baseline or d.section.finished[0]
@@ -74,7 +77,8 @@ def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     if "length_tokens" not in section.metrics:
         return None
     with drawing(section, canvas, 4.0) as d:
-        _trajectories(d, "length_tokens", "length", "tokens", section.finished)
+        untrained = section.idle - {section.baseline}
+        _trajectories(d, "length_tokens", "length", "tokens", [n for n in section.finished if n not in untrained])
         if not d.rows:
             return None
         d.axes.set_xlabel("mean length of a completion, tokens")
@@ -87,9 +91,11 @@ def efficiency(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         most = max(growth, key=lambda name: abs(growth[name]))
         change = "longer" if growth[most] > 0 else "shorter"
         alt = f"{most} changes length most: its completions are {abs(growth[most]):.1f} tokens {change} at the end."
-        if abs(growth[most]) < 0.05:
-            alt = "No algorithm changes the mean length of its completions by a tenth of a token."
-        return d.chart("length", "Reward against length", alt=alt, caption=_trajectory_caption(section))
+        if abs(growth[most]) < 0.05 * starts[most]["length_tokens"]:
+            alt = "No algorithm changes the mean length of its completions by a twentieth."
+        caption = _trajectory_caption(section)
+        caption += f" Not drawn, since they train nothing: {findings.listing(sorted(untrained))}." if untrained else ""
+        return d.chart("length", "Reward against length", alt=alt, caption=caption)
 
 
 def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[str]) -> None:
@@ -131,7 +137,10 @@ def _trajectories(d: Drawing, against: str, short: str, unit: str, names: list[s
             shown_x += [0.95 * middle - 0.5, 1.05 * middle + 0.5]
         d.focus("x", shown_x, [bar[end] for bar in bars for end in (0, 2)])
         d.focus("y", shown_y, [bar[end] for bar in bars for end in (1, 3)])
-    style.format_axis(d.axes, "x", style.short, ticks=8)
+    if against == "kl":
+        style.root_axis(d.axes)
+    else:
+        style.format_axis(d.axes, "x", style.short, ticks=8)
     style.format_axis(d.axes, "y", style.short)
     d.name_ends(bars)
 
@@ -182,18 +191,19 @@ def proxy(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             style.format_axis(axes, "x", style.short, ticks=5)
             style.format_axis(axes, "y", style.short)
         d.name_ends(axes=right)
-        ends = {row["algorithm"]: row[optimised] - row[gold] for row in d.rows}
-        widest = max(ends, key=lambda name: ends[name])
-        gap = formats.fixed(ends[widest])
+        ends = {name: [section.estimate(name, metric) for metric in (optimised, gold)] for name in section.trained}
+        gaps = {name: o.mean - g.mean for name, (o, g) in ends.items() if o is not None and g is not None}
+        widest = max(gaps, key=lambda name: gaps[name], default="")
         alt = "Nobody ends with a training reward above its gold reward."
-        if ends[widest] > 0:
-            alt = f"{widest} ends with the widest gap: its training reward is {gap} above its gold reward."
+        if widest and gaps[widest] > 0:
+            alt = f"{widest} ends with the widest gap: on all prompts its training reward is "
+            alt += f"{formats.fixed(gaps[widest])} above its gold reward."
         caption = (
             "Left: filled markers are the gold reward, hollow ones on dashed lines the reward that training optimised. "
             "Thin: gain = d (a − b log d), d = √KL, fitted to the gold reward where it explains most of it; a stroke "
             "across it is where it turns. "
             "Right: on the dotted line both are equal; a path that bends below it buys proxy without gold. "
-            f"Means over seeds and {len(section.curve_prompts)} held-out prompts."
+            f"Means over seeds and the {len(section.curve_prompts)} held-out prompts that every evaluation asked."
         )
         return d.chart("proxy", "Proxy against gold reward", alt=alt, caption=caption)
 

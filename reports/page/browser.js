@@ -2,6 +2,7 @@
 // Completions side by side. Text from a model is only ever set as text: no innerHTML, no attribute that could hold a script.
 
 const SIGNED = new Set(["gold_reward", "train_reward"]);
+const WORDS = { kl: "KL", length_tokens: "tokens" };
 
 // Words with the space after them: which of `b` are new and which of `a` are gone, by the longest common subsequence.
 function difference(a, b) {
@@ -41,7 +42,7 @@ function browser(box, part) {
   const presets = [
     ["Biggest win", (prompt, one) => { const g = gain(prompt, one); return g === undefined ? g : sign * g; }],
     ["Biggest loss", (prompt, one) => { const g = gain(prompt, one); return g === undefined ? g : -sign * g; }],
-    ["Proxy over gold", (_, one) => minus(score(one, "train_reward"), score(one, "gold_reward"))],
+    ["Proxy over gold", (_, one) => { const gap = minus(score(one, "train_reward"), score(one, "gold_reward")); return gap > 0 ? gap : undefined; }],
     ["Highest KL", (_, one) => score(one, "kl")],
   ];
   const every = (name) => part.prompts.flatMap((prompt, index) => (prompt.completions[name] ?? []).map((one) => [prompt, index, one]));
@@ -84,16 +85,17 @@ function browser(box, part) {
 
   const card = (prompt, name, one, other) => {
     const node = make("article", undefined, name === state.name ? "answer-card focus" : "answer-card");
-    const head = make("h4", name), body = make("p"), scores = make("dl");
+    const head = make("h3", name), body = make("p"), scores = make("dl");
     node.dataset.algorithm = name;
     head.append(make("span", `seed ${one.seed}`));
     body.tabIndex = 0;
     if (diff.checked && other && other !== one) body.append(...difference(other.text, one.text).map(([tag, piece]) => make(tag, piece)));
     else body.textContent = one.text || "(empty)";
     for (const [metric, value] of Object.entries(one.scores)) {
-      const own = base(prompt, one.seed), change = SIGNED.has(metric) && own && own !== one ? minus(value, own.scores[metric]) : undefined;
+      // A change against what is shown beside it: of a control with one seed the start of that seed may not be.
+      const change = SIGNED.has(metric) && other !== one && other?.seed === one.seed ? minus(value, other.scores[metric]) : undefined;
       const told = change === undefined ? "" : ` (${number(change, true)})`;
-      scores.append(make("dt", metric.replaceAll("_", " ").replace("kl", "KL")), make("dd", number(value) + told));
+      scores.append(make("dt", WORDS[metric] ?? metric.replaceAll("_", " ")), make("dd", number(value) + told));
     }
     if (one.end) scores.append(make("dt", "end"), make("dd", one.end));
     node.append(head, body, scores);
@@ -118,15 +120,21 @@ function browser(box, part) {
     tell();
     dimHidden(cards);
   };
-  const extreme = (measure) => {
+  const extreme = (measure, name = state.name) => {
     let best = null, most = -Infinity;
-    for (const [prompt, index, one] of every(state.name)) {
+    for (const [prompt, index, one] of every(name)) {
       const value = measure(prompt, one);
       if (value !== undefined && value > most) [most, best] = [value, { index, seed: one.seed }];
     }
     return best;
   };
-  const preset = (measure) => { find.value = ""; fillPrompts(); const best = extreme(measure); if (best) show(best); };
+  const preset = (measure) => {
+    find.value = "";
+    fillPrompts();
+    const best = extreme(measure);
+    show(best ?? {});
+    if (!best) where.textContent = `none of ${state.name} in this page`;
+  };
   const step = (by) => {
     const kept = found();
     if (kept.length) show({ index: kept[(kept.indexOf(state.index) + by + kept.length) % kept.length] });
@@ -142,7 +150,7 @@ function browser(box, part) {
   diff.addEventListener("change", () => show({}));
 
   const first = make("div", undefined, "row"), second = make("div", undefined, "row");
-  const offered = presets.filter(([, measure]) => extreme(measure));
+  const offered = presets.filter(([, measure]) => part.algorithms.some((name) => extreme(measure, name)));
   first.append(nameBox, ...offered.map(([title, measure]) => button(title, () => preset(measure))), button("Random", random));
   second.append(promptBox, seedBox, button("Previous", () => step(-1)), button("Next", () => step(1)), findBox, diffBox, where);
   box.replaceChildren(first, second, text, cards);

@@ -62,7 +62,7 @@ def _entry(section: Section, count: int, every_seed: bool) -> dict[str, Any]:
 
 
 def _completion(row: dict[Any, Any], seed: int, scores: pd.DataFrame, metrics: list[str]) -> dict[str, Any]:
-    end = "cut at the length limit" if row["truncated"] else "" if row["ended_eos"] else "no EOS"
+    end = "cut off" if row["truncated"] else "" if row["ended_eos"] else "no EOS"
     own = scores.loc[row["prompt_id"]].astype(float).to_dict()
     values = {name: own[name] for name in metrics if name in own}
     finite = {name: round(value, 4) for name, value in values.items() if np.isfinite(value)}

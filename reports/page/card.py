@@ -38,10 +38,13 @@ def card(results: Results) -> list[Group]:
 
 def _question(results: Results) -> Group:
     plan, cells, declared = results.plan, results.cells, results.declaration
-    margin = "2% of the metric's range" if declared["margin"] is None else f"{declared['margin']:g}"
+    # One margin a run where one was declared; else a share of the range, which only some metrics have.
+    margins = {section.margin(section.primary.name) for section in sections(results)} or {declared["margin"]}
+    margin = ", ".join("none" if each is None else f"±{each:g}" for each in margins)
     entries = [
         Entry("compared", ", ".join(dict.fromkeys(cells["algorithm"]))),
-        Entry("decided by", f"{formats.phrase(declared['primary_metric'])}, {declared['family']}, margin {margin}"),
+        Entry("decided by", f"{formats.phrase(declared['primary_metric'])}, margin of equivalence {margin}"),
+        Entry("p adjusted over", declared["family"].replace("-", " ")),
         Entry("design", _design(declared)),
         Entry("declared", f"{declared['hash']}, {str(declared['declared'])[:16].replace('T', ' ')}", code=True),
         *(Entry("amended", line, tone="loss") for line in results.amendments),
@@ -68,7 +71,7 @@ def _equal(results: Results) -> Group:
     values: dict[str, list[str]] = {}
     for cell in results.cells["id"]:
         for key, value in (results.record(cell).get("parity") or {}).items():
-            text = value if isinstance(value, str) else json.dumps(value)
+            text = _told(value) if isinstance(value, dict) else str(value)
             if value is not None and text not in values.setdefault(key, []):
                 values[key].append(text)
     problems = len(results.parity())
@@ -87,17 +90,22 @@ def _algorithms(results: Results) -> Group:
     for name, rows in results.cells.groupby("algorithm", sort=False):
         known = (results.record(cell).get("settings") for cell in rows["id"])
         settings: dict[str, Any] = next(filter(None, known), {})
-        told = ", ".join(f"{key} {json.dumps(value)}" for key, value in settings.items())
         title = str(rows["title"].iloc[0])
-        entries.append(Entry(str(name), f"{title}{': ' + told if told else ''}"))
+        entries.append(Entry(str(name), f"{title}{': ' + _told(settings) if settings else ''}"))
     return Group("Algorithms and their settings", entries)
+
+
+def _told(settings: dict[str, Any]) -> str:
+    """Settings as people write them: no quotes around a word."""
+    shown = {key: value if isinstance(value, str) and value else json.dumps(value) for key, value in settings.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())
 
 
 def _data(results: Results) -> list[Group]:
     told = [(section.title, facts(results, section)) for section in sections(results)]
     groups = []
     for title, items in told:
-        entries = [Entry(formats.phrase(name), str(value)) for name, value in items.items()]
+        entries = [Entry(formats.phrase(name), str(value), code=name == "fingerprint") for name, value in items.items()]
         groups.append(Group(f"Data: {title}" if len(told) > 1 else "Data", entries))
     return groups
 

@@ -1,11 +1,14 @@
 """How each number of a report is computed: what a reader finds behind it.
 
-``method_of`` gives the method of a table's column; a test holds that every column with a number has one.
+``method_of`` gives the method of a table's column, ``method_of_chart`` that of a chart; tests hold that every column
+with a number and every chart has one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from ..tables.table import Column
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,41 @@ METHODS: dict[str, Method] = {
         "empty answer, a padded copy, a text that tries to talk to the judge. None may win; a judge that fails "
         "decides nothing.",
     ),
+    "robustness": Method(
+        "Other looks at the same scores",
+        "Each pair of algorithms again by another choice that one could have made: another mean, one seed less, "
+        "another metric, other prompts, an earlier evaluation. Intervals are not adjusted; what was declared decides.",
+        "",
+        "Simonsohn, Simmons & Nelson, Nature Human Behaviour 4 (2020)",
+    ),
+    "variance": Method(
+        "Where the error comes from",
+        "The variance of scores is split into seeds, prompts, their interaction and, where a prompt has several "
+        "samples, sampling, by the mean squares of a two-way random-effects analysis. Each part is divided by how "
+        "many of it a mean is over.",
+        "SE² = σ²_seed/K + σ²_prompt/P + σ²_rest/(K·P)",
+        "Searle, Casella & McCulloch, Variance Components (1992), ch. 4",
+    ),
+    "calibration": Method(
+        "Confidence of reward models",
+        "Held-out pairs in ten bins of the probability that the reward model gives to the side it prefers; in each, "
+        "how often that side is the better one.",
+        "",
+        "Guo et al. (arXiv:1706.04599), section 2",
+    ),
+    "across": Method(
+        "Across tasks",
+        "The mean score of a run is the unit. Scores of different tasks are put on one scale, on which 0 is the "
+        "start's mean reward and 1 that of the best of all samples in its pool. Intervals draw runs anew within each "
+        "task.",
+        "P(improves) = mean over tasks of P(a run of the algorithm > a run of the start)",
+        "Agarwal et al. (arXiv:2108.13264)",
+    ),
+    "logged": Method(
+        "What trainers log",
+        "As the algorithm's own trainer logs it, the mean over the last tenth of training and over seeds. Trainers "
+        "define it in their own ways: a sign of health, not a comparison.",
+    ),
     "count": Method("Counts", "Counted, with no estimate in between."),
     "reference": Method(
         "Task references",
@@ -176,7 +214,7 @@ COLUMNS = {
     "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "length_ratio": "mean",
     "hypervolume": "kl-budget", "evaluations": "count",
     "rank": "equal", "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
-    "truncated": "mean", "cost": "spent", "shown": "count", "tried": "count", "retired": "count",
+    "truncated": "mean", "cost": "count", "shown": "count", "tried": "count", "retired": "count",
     "retired_seconds": "spent",
     **dict.fromkeys(("proxy", "gold", "peak_gold", "peak_kl", "drop", "a", "b", "kl_at_fitted_peak", "r_squared"),
                     "over-optimisation"),
@@ -184,7 +222,22 @@ COLUMNS = {
     "spent": "budget", "overshoot": "budget", "score": "reference", "wall_s": "spent", "seconds": "spent",
     "consistency": "judge", "first_log_odds": "judge", "agreement": "judge", "longer": "judge", "gold_longer": "judge",
     "wins": "win-rate", "ties": "win-rate", "losses": "win-rate", "invalid": "judge", "comparisons": "judge",
-    "flops": "spent", "steps": "spent", "prompts": "spent",
+    "flops": "spent", "steps": "spent", "prompts": "spent", "slices.prompts": "count", "controls.kl": "frontier",
+    **dict.fromkeys(("grad_norm", "grad_norm_policy", "clip_fraction", "entropy", "approx_kl"), "logged"),
+    **dict.fromkeys(("improvement", "iqm", "gap"), "across"),
+    "runs.seed": "",
+}  # fmt: skip
+IN_WORDS = {
+    "leaderboard.seeds": "count", "equal.each": "equal", "equal.order": "equal", "equal.finding": "equal",
+    "judges.canaries": "judge",
+}  # fmt: skip
+"""Columns of text that tell numbers."""
+CHARTS = {
+    "effects": "gain", "equal": "equal", "versus": "win-rate", "wins": "win-rate", "seeds": "mean",
+    "frontier": "frontier", "kl-profile": "kl", "curve": "mean", "cost": "spent", "gains": "gain",
+    "distribution": "mean", "over-optimisation": "over-optimisation", "proxy": "over-optimisation", "length": "mean",
+    "win-length": "length-controlled", "best-of-n": "frontier", "reliability": "calibration", "judge": "judge",
+    "variance": "variance", "power": "detectable", "robustness": "robustness", "across": "across",
 }  # fmt: skip
 PREFIXES = {
     "metric_": "mean", "within_": "kl-budget", "against ": "verdict",
@@ -194,7 +247,15 @@ PREFIXES = {
 }  # fmt: skip
 
 
-def method_of(column: str, table: str = "") -> str:
-    """The key in ``METHODS`` of a ``table``'s column; empty for a column that is no number and no verdict."""
-    prefixed = (method for prefix, method in PREFIXES.items() if column.startswith(prefix))
-    return COLUMNS.get(f"{table}.{column}") or COLUMNS.get(column) or next(prefixed, "")
+def method_of(column: Column, table: str) -> str:
+    """The key in ``METHODS`` of a ``table``'s column; empty for one that tells no number and no verdict."""
+    own = f"{table}.{column.key}"
+    if column.is_text and column.kind != "verdict":
+        return IN_WORDS.get(own, "")
+    prefixed = (method for prefix, method in PREFIXES.items() if column.key.startswith(prefix))
+    return COLUMNS.get(own, COLUMNS.get(column.key, next(prefixed, "")))
+
+
+def method_of_chart(name: str) -> str:
+    """The key in ``METHODS`` of a chart, by its name without that of its section."""
+    return CHARTS.get(name) or CHARTS[name.partition("-")[0]]

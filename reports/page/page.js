@@ -228,8 +228,9 @@ function explained(link, event) {
   const more = make("a", "All methods");
   more.href = link.hash;
   more.addEventListener("click", () => explain.hidePopover());
+  const help = table.tHead.rows[0].cells[cell.cellIndex].title;
   explain.replaceChildren(
-    make("h4", `${row.cells[0].textContent.trim()} · ${title.trim()}`), value,
+    make("h4", `${row.cells[0].textContent.trim()} · ${title.trim()}`), value, ...(help ? [make("p", help)] : []),
     make("strong", method.querySelector("dt").textContent),
     ...[...method.querySelector("dd").children].map((node) => node.cloneNode(true)),
     make("p", `${line}In tables/${file}.csv, column ${cell.dataset.column}; this cell is ${cell.id}.`, "small"), more,

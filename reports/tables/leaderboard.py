@@ -1,4 +1,4 @@
-"""The tables that say who wins: leaderboard, verdicts, metrics, and the same under an equal amount of each currency.
+"""The tables that say who wins: leaderboard, metrics, and the same under an equal amount of each currency.
 
 What it cost is in ``ledgers.py``, what speaks against it in ``checks.py``; ``all_tables`` has every table of a run. A
 failed or missing cell is a row with its status, never an absence.
@@ -15,14 +15,16 @@ from .. import formats
 from ..analysis.equality import amount_text
 from ..analysis.findings import listing
 from ..analysis.section import Section, sections
-from ..analysis.standings import Ranking
 from ..frame import Results
 from ..verdicts import ENOUGH_SEEDS
-from . import across, checks, judged, kl_budget, ledgers
+from . import across, checks, judged, kl_budget, ledgers, pairs
 from .ledgers import runs
 from .table import ARROWS, ROLE, Cell, Column, Table, bounds, spread
 
 __all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
+
+
+KL = "exact KL from where the policy started, nats a sequence; ≤ is a bound, of completions that are not a policy's own"
 
 
 def tables_of(section: Section) -> list[Table]:
@@ -37,11 +39,12 @@ def tables_of(section: Section) -> list[Table]:
 def _tables(section: Section) -> list[Table]:
     made = [leaderboard(section)]
     if section.pairs:
-        made += [square(section), pairwise(section)]
+        made += [pairs.square(section), pairs.pairwise(section)]
     if section.ranking is not None:
-        made.append(strengths(section.ranking, formats.phrase(section.primary.name)))
+        made.append(pairs.strengths(section.ranking, formats.phrase(section.primary.name)))
     if section.equal_by:
         made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
+        made += [pairs.equal_square(section, currency) for currency in section.equal_by]
     if section.metrics:
         made.append(metrics(section))
     if (bought := kl_budget.table(section)) is not None:
@@ -77,22 +80,22 @@ def leaderboard(section: Section) -> Table:
     optional = (
         Column("win_rate", "win rate", "percent", True, "against where the policy started; ties count half"),
         Column("win_rate_lc", "at equal length", "percent", True, "win rate if answers were as long as the start's"),
-        Column("kl", "KL", "number", True, "exact KL from where the policy started, nats a sequence"),
-        Column("kl_bound", "KL at most", "number", help="from a formula, where completions are not a policy's own"),
+        Column("kl", "KL", "number", True, KL, mark="kl_mark"),
         Column("kl_token", "KL a token", "number", help="sum of KL over all tokens / number of tokens, nats"),
         Column("length_tokens", "length", "number", help="tokens a completion"),
         Column("length_ratio", "× length", "number", help="of the untrained policy's length"),
-        Column("ended_eos", "EOS", "percent", help="completions that end by themselves"),
     )
     measured = set(section.metrics)
     measured |= {"kl_token"} if {"kl", "length_tokens"} <= measured else set()
-    measured |= {"kl_bound"} if any(not formats.is_missing(row["kl_bound"]) for row in rows) else set()
     measured |= {"win_rate_lc"} if section.length_controlled else set()
-    measured |= {"length_ratio"} if section.baseline and "length_tokens" in measured else set()
+    if section.baseline and "length_tokens" in measured:  # the tokens themselves are among the metrics
+        measured = measured - {"length_tokens"} | {"length_ratio"}
     columns += [column for column in optional if column.key in measured and column.key != section.primary.name]
-    if section.frontier is not None and section.frontier.policies:
+    placed = section.frontier.policies if section.frontier is not None else {}
+    if _efficient(section):
         why = "gain as a share of the most that this KL can buy; ≤ where the KL is beyond the frontier"
         columns.append(Column("efficiency", "KL efficiency", "percent", True, why, mark="efficiency_mark"))
+    if placed:
         why = "as good as the best of n samples of the reference; > where better than all in the pool"
         columns.append(Column("worth", "worth best of", "si", False, why, mark="worth_mark"))
     columns += [
@@ -111,7 +114,6 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     failed = cells.loc[cells["status"] != "ok", "status"].value_counts()
     row: dict[str, Any] = {"algorithm": name, "title": cells["title"].iloc[0], "seeds_ok": ok, "seeds_planned": planned}
     row["role"] = "control" if name in section.controls else "contender"
-    row["kl_bound"] = cells["kl_bound"].astype(float).mean()
     row["seeds"] = " · ".join([f"{ok}/{planned}", *(f"{count}\u00a0{status}" for status, count in failed.items())])
     row |= spread("primary", section.estimate(name, section.primary.name))
     effect = section.effects.get(name)
@@ -119,8 +121,11 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     row |= {"p_holm": effect.p_holm if effect else np.nan, "verdict": effect.verdict.label if effect else ""}
     row["reason"] = effect.verdict.reason if effect else ""
     row["tier"] = section.tiers.get(name, "")
-    for metric in ("win_rate", "kl", "length_tokens", "ended_eos"):
+    for metric in ("win_rate", "kl", "length_tokens"):
         row |= spread(metric, section.estimate(name, metric))
+    row["kl_mark"] = ""
+    if formats.is_missing(row["kl"]) and not formats.is_missing(bound := cells["kl_bound"].astype(float).mean()):
+        row |= {"kl": bound, "kl_mark": "≤\u00a0"}
     row |= _at_equal_length(section, name) | _ratios(section, name) | _on_frontier(section, name)
     row["flops"], row["seconds"] = done["spent_flops"].mean(), done["spent_seconds"].mean()
     row["flops_shared"] = (done["spent_flops"] + done["shared_flops"]).mean()
@@ -143,6 +148,13 @@ def _ratios(section: Section, name: str) -> dict[str, float]:
         "kl_token": kl.mean / length.mean if kl and length and length.mean > 0 else np.nan,
         "length_ratio": length.mean / start.mean if length and start and start.mean > 0 else np.nan,
     }
+
+
+def _efficient(section: Section) -> list[str]:
+    """Contenders whose KL is near enough to the frontier to say how well it was spent."""
+    placed = section.frontier.policies if section.frontier is not None else {}
+    known = (name for name in section.contenders if name in placed)
+    return [name for name in known if not formats.is_missing(placed[name].efficiency.value)]
 
 
 def _on_frontier(section: Section, name: str) -> dict[str, Any]:
@@ -199,7 +211,10 @@ def _leaderboard_caption(section: Section) -> str:
     parts += [f"Win rate of {name} at equal length: {warning}." for name, warning in warned.items()]
     if section.frontier is not None:
         pool = section.frontier
-        parts.append(f"KL efficiency and best-of-n: from {pool.samples} reference samples on {pool.prompts} prompts.")
+        what = "KL efficiency and best-of-n" if _efficient(section) else "Best-of-n"
+        parts.append(f"{what}: from {pool.samples} reference samples on {pool.prompts} prompts.")
+        if pool.policies and not _efficient(section):
+            parts.append("No KL efficiency: every contender went further than so few samples can say anything of.")
     return " ".join(parts)
 
 
@@ -209,81 +224,6 @@ def _few_seeds(section: Section) -> list[str]:
     if few == section.trained and few:
         return [f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing."]
     return [f"Descriptive only, with fewer than {ENOUGH_SEEDS} seeds: {listing(few)}."] if few else []
-
-
-def pairwise(section: Section) -> Table:
-    """Each pair of algorithms: difference, win rate, adjusted p, verdict, what stands in its way, what would decide."""
-    rows = [
-        {"a": c.a, "b": c.b, "family": c.family}
-        | spread("difference", c.difference)
-        | spread("win_rate", c.win_rate)
-        | {
-            "p": c.p,
-            "p_holm": c.p_holm,
-            "p_sign_flip": c.p_sign_flip,
-            "verdict": c.verdict.label,
-            "word": c.verdict.word,
-            "reason": c.verdict.reason,
-        }
-        | {"seeds_needed": c.verdict.seeds_needed, "margin": c.margin, "detectable": c.difference.detectable}
-        | {"seeds": c.difference.n_seeds, "prompts": c.difference.n_prompts}
-        for c in section.pairs
-    ]
-    frame = pd.DataFrame(rows).astype({"seeds_needed": float, "margin": float})
-    columns = (
-        Column("a", "algorithm"),
-        Column("b", "against"),
-        Column("difference", f"Δ {formats.phrase(section.primary.name)}", "signed", True),
-        Column("win_rate", "win rate", "percent", True, "share of prompts on which it scores higher; ties count half"),
-        Column("p_holm", "Holm p", "p"),
-        Column("p_sign_flip", "sign-flip p", "p", help="exact, of the seeds' differences; 5 seeds reach 0.062 at best"),
-        Column("verdict", "verdict", "verdict"),
-        Column("reason", "because"),
-        Column("seeds_needed", "seeds to decide", "whole", help="with 80% power, were the estimates the truth"),
-        Column("detectable", "detectable", "number", help="smallest true difference seen with 80% power"),
-        Column("family", "family", help="the family that Holm's adjustment is over"),
-    )
-    margin = section.margin(section.primary.name)
-    caption = (
-        "Paired differences and win rates by the primary metric, on the same seeds and prompts. "
-        "Holm's adjustment is over each family alone. "
-        + (f"EQUIVALENT: the 90% interval lies within ±{margin:g}. " if margin is not None else "")
-        + "INCONCLUSIVE is not 'equal'."
-    )
-    return Table("pairwise", "Pairwise verdicts", caption, frame, columns)
-
-
-def square(section: Section) -> Table:
-    """The same verdicts as a matrix: the row against the column."""
-    places = formats.decimals([c.difference.mean for c in section.pairs])
-    found: dict[tuple[str, str], str] = {}
-    for c in section.pairs:
-        found[c.a, c.b] = f"{c.verdict.label} {formats.fixed(c.difference.mean, places, sign=True)}"
-        found[c.b, c.a] = f"{c.verdict.turned().label} {formats.fixed(-c.difference.mean, places, sign=True)}"
-    rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in section.ranked} for a in section.ranked]
-    against = (Column(f"against {b}", b, "verdict") for b in section.ranked)
-    columns = (Column("algorithm", "row against column"), *against)
-    caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
-    return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns)
-
-
-def strengths(ranking: Ranking, by: str) -> Table:
-    """Bradley-Terry: one number an algorithm from all its pairs, and the ranks that resampling leaves possible."""
-    fit = ranking.fit
-    order = np.argsort(-fit.strength)
-    columns = {"strength": fit.strength, "strength_low": fit.low, "strength_high": fit.high}
-    columns |= {"rank": fit.rank, "rank_low": fit.rank_low, "rank_high": fit.rank_high}
-    frame = pd.DataFrame({"algorithm": ranking.algorithms, **columns}).iloc[order].reset_index(drop=True)
-    shown = (
-        Column("algorithm", "algorithm"),
-        Column("rank", "rank", "whole", True),
-        Column("strength", "strength", "signed", True, "log-odds of scoring higher than the average algorithm"),
-    )
-    caption = (
-        f"Who scores a higher {by} on the same prompt and seed, ties half, as a Bradley-Terry model. 95% two-way "
-        f"bootstrap over {ranking.seeds} seeds and {ranking.prompts} prompts; too narrow below five seeds."
-    )
-    return Table("ranking", "Ranking", caption, frame, shown)
 
 
 def equal_by_what(section: Section) -> Table:

@@ -12,7 +12,7 @@ from bakeoff.reports import html
 from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.charts.gallery import all_charts
 from bakeoff.reports.html import HTML
-from bakeoff.reports.page.methods import METHODS, method_of
+from bakeoff.reports.page.methods import CHARTS, IN_WORDS, METHODS, method_of, method_of_chart
 from bakeoff.reports.tables.leaderboard import all_tables
 
 
@@ -68,11 +68,14 @@ def test_page_holds_all_there_is_to_see(text, results):
 
 
 def test_every_number_of_a_table_leads_to_its_method(results, text):
-    """Each column with numbers or verdicts has a method, each method stands in the page, and cells link to it."""
+    """Each column with numbers or verdicts and each chart has a method that stands in the page; cells link to it."""
     for _, table in all_tables(results):
         for column in table.columns:
-            if not column.is_text or column.kind == "verdict":
-                assert method_of(column.key) in METHODS, (table.name, column.key)
+            if (not column.is_text or column.kind == "verdict") and (table.name, column.key) != ("runs", "seed"):
+                assert method_of(column, table.name) in METHODS, (table.name, column.key)
+    assert set(IN_WORDS.values()) | set(CHARTS.values()) <= set(METHODS)
+    for chart in all_charts(sections(results)[0]):
+        assert f'<figure id="{chart.name}"' in text and method_of_chart(chart.name) in METHODS
     for key in METHODS:
         assert f'id="how-{key}"' in text
     assert re.search(r'id="leaderboard-1-delta" data-column="delta"><a class="how ?" href="#how-gain">\+0\.', text)
@@ -82,7 +85,7 @@ def test_equal_by_what_is_answered_for_each_currency(results, page, text):
     """For each currency there are the sentence, the leaderboard and the chart to switch to."""
     (section,) = sections(results)
     axes = [value for tag, name, value in page.attributes if (tag, name) == ("div", "data-axis")]
-    assert axes == ["", *section.equal_by]
+    assert axes == 3 * ["", *section.equal_by]  # headline, leaderboard, who beats whom
     for currency, found in section.equal_by.items():
         assert found.sentence in text
         assert ("figure", "id", f"equal-{currency.replace('_', '-')}") in page.attributes
@@ -168,13 +171,14 @@ def test_hostile_labels_are_escaped_everywhere(run):
 
 
 def test_sections_share_a_page(tmp_path, run):
-    """Two tasks give two sections with their own anchors, and ids stay unique."""
+    """Two tasks give two sections with their own anchors and a table across both, and ids stay unique."""
     two = type(run)(tmp_path / "two", tasks=("sentiment", "arithmetic")).write()
     page = Page(HTML().render(two.results()))
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert {"sentiment-smollm2-135m-6tf", "arithmetic-smollm2-135m-6tf"} <= set(ids)
     assert len(ids) == len(set(ids))
     assert len(completions(page)) == 2
+    assert "across-1-1-improvement" in ids
 
 
 def test_a_run_without_results_still_has_a_page(run):

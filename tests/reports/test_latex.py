@@ -104,7 +104,7 @@ def test_pdflatex_prints_every_table(tmp_path, five_seeds):
     log = (tmp_path / "all.log").read_text(errors="replace")
     assert "Missing character" not in log
     assert "Float too large" not in log
-    assert all(float(points) < 10 for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log))
+    assert all(float(points) < 3 for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log))
     assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
 
 

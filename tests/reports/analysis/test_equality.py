@@ -8,10 +8,6 @@ from bakeoff.reports.analysis.equality import CURRENCIES
 from bakeoff.reports.analysis.section import sections
 
 
-def ranked(equal):
-    return [standing.algorithm for standing in equal.standings if standing.rank is not None]
-
-
 def test_the_amount_is_the_largest_that_all_reached(results):
     """sft trains 31 s and ppo 52 s: equal seconds are 31, where ppo was 60 % through."""
     (section,) = sections(results)
@@ -37,9 +33,18 @@ def test_who_spends_none_of_a_currency_is_not_ranked(results):
     """sft and dpo generate nothing; base is ranked, since it spends nothing of anything."""
     (section,) = sections(results)
     equal = section.equal_by["tokens_generated"]
-    assert ranked(equal) == ["grpo-lr3", "ppo", "base"]
+    assert equal.ranked == ["grpo-lr3", "ppo", "base"]
     unranked = {standing.algorithm: standing.note for standing in equal.standings if standing.rank is None}
     assert unranked == {"sft": "spends none", "dpo": "spends none"}
+
+
+def test_every_two_that_are_ranked_are_compared(results):
+    """Three that generate are three pairs, the better one first, with the difference of their means."""
+    (section,) = sections(results)
+    equal = section.equal_by["tokens_generated"]
+    assert [(pair.a, pair.b) for pair in equal.pairs] == [("grpo-lr3", "ppo"), ("grpo-lr3", "base"), ("ppo", "base")]
+    means = {standing.algorithm: standing.estimate.mean for standing in equal.standings if standing.rank}
+    assert equal.pairs[1].difference.mean == pytest.approx(means["grpo-lr3"] - means["base"])
 
 
 def test_a_winner_that_stays_is_said_to_stay(results):

@@ -29,7 +29,7 @@ def test_what_a_policy_is_worth(results):
     (section,) = sections(results)
     grpo, sft = (section.frontier.policies[name] for name in ("grpo-lr3", "sft"))
     assert grpo.worth.value == np.inf
-    assert grpo.claim == "worth more than the best of all samples in the pool"
+    assert grpo.claim == "worth more than the best of all samples that were drawn"
     assert 2 < sft.worth.low < sft.worth.value < sft.worth.high
     assert sft.claim.startswith("worth best-of-")
     assert set(section.frontier.policies) == set(section.trained)

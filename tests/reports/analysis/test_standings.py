@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.tables import leaderboard as tables
+from bakeoff.reports.tables import pairs
 
 
 def test_tiers_share_a_letter_where_no_verdict_separates(five_seeds):
@@ -29,7 +30,7 @@ def test_the_ranking_is_in_the_order_of_the_means(five_seeds):
     assert order == section.ranked
     base = ranking.algorithms.index("base")
     assert (ranking.fit.rank_low[base], ranking.fit.rank_high[base]) == (5, 5)
-    assert list(tables.strengths(ranking, "reward").frame["rank"]) == [1, 2, 3, 4, 5]
+    assert list(pairs.strengths(ranking, "reward").frame["rank"]) == [1, 2, 3, 4, 5]
 
 
 def change(run, name, metric, values):

@@ -77,6 +77,9 @@ def test_frontier_follows_training(drawn):
         assert points["kl"].is_monotonic_increasing
         assert points["kl"].iloc[0] == 0
     assert "sft moved least" in drawn["frontier"].alt
+    (axes,) = drawn["frontier"].figure.axes
+    roots = np.sqrt(axes.get_xticks())
+    assert axes.get_xscale() == "function" and np.diff(roots) == pytest.approx(roots[1])  # even in the root of KL
     assert "32 held-out prompts" in drawn["frontier"].caption
 
 
@@ -182,6 +185,16 @@ def test_length_of_winners_is_binned(run):
     chart = charts_prompts.lengths(sections(run.results())[0])
     assert chart.data["win_rate"].between(0, 1).all()
     assert chart.data.groupby("algorithm")["comparisons"].sum()["dpo"] == 3 * 48
+
+
+def test_a_group_of_an_answer_or_two_goes_to_its_neighbour():
+    """Of 64 comparisons one is shorter, two are longer: one group, for two are less than half an eighth. With four
+    longer ones there are two groups."""
+    lengths, won = np.r_[-0.5, np.zeros(63)], np.r_[np.zeros(32), np.ones(32)]
+    lengths[-2:] = (0.5, 1.0)
+    assert charts_prompts._binned(lengths, won).tolist() == [[1.0 / 64, 0.5, 64]]
+    lengths[-4:] = 1.0
+    assert charts_prompts._binned(lengths, won).tolist() == [[-0.5 / 60, 28 / 60, 60], [1.0, 1.0, 4]]
 
 
 def test_lengths_have_ticks_that_differ_and_the_rate_at_equal_length(run):

@@ -50,6 +50,16 @@ def test_turns_and_the_first_text_are_counted_by_pair(draw):
     assert len(chart.figure.axes) == 1
 
 
+def test_the_pairs_on_which_order_weighs_most_are_drawn(draw, monkeypatch):
+    """With room for one pair it is the one that turns; the data has both, and the caption says so."""
+    monkeypatch.setattr(judges, "PAIRS", 1)
+    chart = draw(sft_base=[("a", "b"), ("b", "a")], dpo_base=[("b", "b"), ("a", "b")])
+    assert [label.get_text() for label in chart.figure.axes[0].get_yticklabels()] == ["dpo / base"]
+    assert len(chart.data) == 2
+    assert "The 1 of 2 pairs" in chart.caption
+    assert draw(sft_base=[("a", "b"), ("b", "a")]).alt == "Judge llm never turns with the order of reading."
+
+
 def test_a_judge_is_held_against_the_gold_reward(draw, section):
     """One that always takes the text with more gold sides with it everywhere; its opposite nowhere."""
     sft, base = (section.grid(name, "gold_reward").loc[0] for name in ("sft", "base"))

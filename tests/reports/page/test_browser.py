@@ -139,7 +139,7 @@ def test_presets_find_what_they_say(page, results):
     kls = [one["scores"]["kl"] for prompt in part["prompts"] for one in prompt["completions"]["sft"]]
     page.get_by_role("button", name="Highest KL").click()
     focus = page.locator(".answer-card.focus")
-    assert focus.locator("h4").inner_text().startswith("sft")
+    assert focus.locator("h3").inner_text().startswith("sft")
     assert f"{max(kls):.3f}" in focus.inner_text()
     base = {
         (p["id"], one["seed"]): one["scores"]["gold_reward"]
@@ -158,6 +158,28 @@ def test_presets_find_what_they_say(page, results):
     assert page.locator(".answer-card").count() == 5
 
 
+def test_a_preset_that_finds_nothing_says_so(page):
+    """Of two algorithms only one has a proxy above its gold: of the other there is none to show."""
+    told = page.evaluate(
+        """() => {
+        const answer = (train_reward) => [{ seed: 0, text: "t", end: "", scores: { gold_reward: 1, train_reward } }];
+        const prompts = [{ id: "p", prompt: "q", completions: { even: answer(1), above: answer(2) } }];
+        const box = document.createElement("div");
+        const part = { baseline: null, primary: "gold_reward", higher: true, prompts };
+        browser(box, { ...part, algorithms: ["even", "above"] });
+        const named = (one) => one.textContent === "Proxy over gold";
+        const press = () => [...box.querySelectorAll("button")].find(named).click();
+        press();
+        const none = box.querySelector(".where").textContent, names = box.querySelector("select");
+        names.value = "above";
+        names.dispatchEvent(new Event("change"));
+        press();
+        return [none, box.querySelector(".where").textContent];
+        }"""
+    )
+    assert told == ["none of even in this page", "1 of 1 prompts kept in this page"]
+
+
 def test_a_difference_is_marked_word_by_word(page):
     """What the policy added stands in <ins>, what it left out in <del>; the rest is common."""
     found = page.evaluate("difference('a short good film ', 'a very good film indeed')")
@@ -171,7 +193,7 @@ def test_a_mark_tells_and_opens_its_prompt(page):
     page.mouse.move(x, y)
     assert page.locator("#tip").inner_text().startswith(f"{name}, prompt {prompt}: ")
     page.mouse.click(x, y)
-    assert page.locator(".answer-card.focus h4").inner_text().startswith(name)
+    assert page.locator(".answer-card.focus h3").inner_text().startswith(name)
     assert page.locator(".browser select").nth(1).locator("option:checked").inner_text().startswith(prompt)
 
 
@@ -196,7 +218,7 @@ def test_a_chart_is_walked_by_keyboard(page):
     told = page.locator("#tip").inner_text()
     page.keyboard.press("Enter")
     name, seed = told.split(":")[0].split(", seed ")
-    heads = texts(page.locator(".answer-card h4"))
+    heads = texts(page.locator(".answer-card h3"))
     assert any(head.startswith(name) and head.endswith(f"seed {seed}") for head in heads)
 
 
@@ -218,6 +240,42 @@ def test_keyboard_reaches_every_control(page):
     assert told == []
 
 
+def test_every_number_leads_to_its_method(page):
+    """In tables a number is a link; a chart, its data with it, has one of its own. Seeds are names, not numbers."""
+    bare = page.evaluate(
+        """() => [...document.querySelectorAll('main td.number')]
+        .filter((cell) => /\\d/.test(cell.textContent) && !cell.querySelector('a.how') && !cell.closest('figure'))
+        .map((cell) => `${cell.closest('.grid').dataset.table} ${cell.dataset.column}`)"""
+    )
+    assert set(bare) == {"runs seed"}
+    for figure in page.locator("figure").all():
+        assert page.locator(figure.locator("figcaption a").get_attribute("href")).count() == 1
+
+
+def test_every_column_sorts_both_ways(page):
+    """Of every table: by number or by text, what is missing last, and the head says which way."""
+    wrong = page.evaluate(
+        """() => [...document.querySelectorAll('table.sortable')].flatMap((table) => {
+        const told = [];
+        [...table.tHead.rows[0].cells].forEach((head, i) => {
+            const numeric = head.classList.contains('number');
+            for (const turn of [0, 1]) {
+                head.querySelector('button').click();
+                const up = head.getAttribute('aria-sort') === 'ascending';
+                const keys = [...table.tBodies[0].rows].map((row) => row.cells[i].dataset.order);
+                const known = numeric ? keys.map(Number.parseFloat).filter((key) => !Number.isNaN(key)) : keys;
+                const ordered = known.every((key, n) => n === 0 || (numeric
+                    ? (up ? known[n - 1] <= key : known[n - 1] >= key)
+                    : (up ? 1 : -1) * known[n - 1].localeCompare(key, undefined, { numeric: true }) <= 0));
+                const last = numeric && keys.slice(0, known.length).some((key) => Number.isNaN(Number.parseFloat(key)));
+                if (!ordered || last) told.push(`${head.textContent} ${up}`);
+            }
+        });
+        return told; })"""
+    )
+    assert wrong == []
+
+
 def test_a_number_says_how_it_was_computed(page):
     """A number opens its method, its unrounded value and its place in the CSV file; Escape closes it again."""
     cell = page.locator('.grid[data-table="leaderboard"] td[data-column="delta"] a').first
@@ -225,6 +283,7 @@ def test_a_number_says_how_it_was_computed(page):
     told = page.locator("#explain").inner_text()
     assert "paired differences" in told
     assert "tables/leaderboard.csv, column delta" in told
+    assert "paired gain over the baseline" in told
     page.keyboard.press("Escape")
     assert not page.locator("#explain").is_visible()
     for target in page.locator("a.how").evaluate_all("all => [...new Set(all.map(one => one.hash))]"):
@@ -246,7 +305,9 @@ def test_equal_by_ranks_the_whole_report_again(watched, results):
     assert (boards[0].is_visible(), boards[1].is_visible()) == (True, False)
     page.locator("#basis label", has_text="seconds").click()
     assert (boards[0].is_visible(), boards[1].is_visible()) == (False, True)
-    assert page.get_by_text(section.equal_by["seconds"].sentence).first.is_visible()
+    assert page.locator("header .lede:visible").inner_text() == section.equal_by["seconds"].sentence
+    assert page.locator('.grid[data-table="verdicts-seconds"]').is_visible()
+    assert not page.locator('.grid[data-table="verdicts"]').is_visible()
     order = [standing.algorithm for standing in section.equal_by["seconds"].standings]
     assert texts(boards[1].locator('tbody td[data-column="algorithm"]')) == order
     for chart in ("equal-seconds", "curve-seconds", "cost-seconds"):

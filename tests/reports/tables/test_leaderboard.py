@@ -52,16 +52,6 @@ def test_an_algorithm_without_a_result_keeps_its_row(run):
     assert last[2].text == "–"
 
 
-def test_square_and_long_verdicts_agree(five_seeds):
-    """The matrix holds each pair twice with opposite sign and verdict."""
-    (section,) = sections(five_seeds)
-    square = tables.square(section)
-    assert cell(square, "grpo-lr3", "against sft").text.startswith("WIN +")
-    assert cell(square, "sft", "against grpo-lr3").text.startswith("LOSS −")
-    assert cell(square, "sft", "against sft").text == "–"
-    assert len(tables.pairwise(section).frame) == 10
-
-
 def test_metrics_table_holds_every_declared_metric(section):
     """Health and other people's metrics have a column with what they declared about themselves."""
     table = tables.metrics(section)
