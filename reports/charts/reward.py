@@ -22,18 +22,24 @@ from .style import GREY, PAGE, Canvas
 
 DASHED = (0, (4, 1.6))
 BINS = 10
+PANELS = 4
+"""What a row has room for."""
 
 
 def over_optimisation(section: Section, canvas: Canvas = PAGE) -> Chart | None:
-    """Gain of the training reward and of the gold one since the start, along training: one panel an algorithm."""
+    """Gain of the training reward and of the gold one since the start, along training: one panel a contender."""
     if not {"proxy_gain", "gold_gain"} <= set(section.metrics):
         return None
-    curves = {name: (section.curve(name, "proxy_gain"), section.curve(name, "gold_gain")) for name in section.trained}
+    curves = {
+        name: (section.curve(name, "proxy_gain"), section.curve(name, "gold_gain")) for name in section.contenders
+    }
     curves = {name: pair for name, pair in curves.items() if pair[0] and len(pair[0]) == len(pair[1])}
     if not curves:
         return None
-    with drawing(section, canvas.wide, 3.6, panels=len(curves)) as d:
-        for axes, (name, (proxies, golds)) in zip(d.panels, curves.items(), strict=True):
+    widest = sorted(curves, key=lambda name: _gap(*curves[name]), reverse=True)[:PANELS]
+    drawn = {name: pair for name, pair in curves.items() if name in widest}
+    with drawing(section, canvas.wide, 3.6, panels=len(drawn)) as d:
+        for axes, (name, (proxies, golds)) in zip(d.panels, drawn.items(), strict=True):
             if axes is not d.axes:
                 axes.sharey(d.axes)
             axes.axhline(0, color=GREY, linewidth=1.2 * d.size)
@@ -59,7 +65,9 @@ def over_optimisation(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             "are gains over the start's samples, in standard deviations of these: lines that part show a proxy that is "
             f"over-optimised. Bands: {interval(section, len(section.curve_prompts))}"
         )
-        alt = _parting(curves)
+        if len(drawn) < len(curves):
+            caption += f" Drawn: the {PANELS} of {len(curves)} contenders whose lines part most."
+        alt = _parting(widest[0], *curves[widest[0]])
         return d.chart("over-optimisation", "Proxy and gold along training", alt=alt, caption=caption)
 
 
@@ -77,16 +85,19 @@ def _gains(d: Drawing, axes: Axes, name: str, points: list[Point], *, hollow: bo
         d.dot(name, point.fraction, point.estimate.mean, tip, axes, hollow=hollow, size=5 if hollow else 6)
 
 
-def _parting(curves: dict[str, tuple[list[Point], list[Point]]]) -> str:
-    """Where proxy and gold end up furthest apart, and what became of the gold since its best."""
-    gaps = {name: proxies[-1].estimate.mean - golds[-1].estimate.mean for name, (proxies, golds) in curves.items()}
-    widest = max(gaps, key=lambda name: gaps[name])
-    proxy, golds = curves[widest][0][-1].estimate.mean, [point.estimate.mean for point in curves[widest][1]]
+def _gap(proxies: list[Point], golds: list[Point]) -> float:
+    """How much more the training reward gained than the gold one, at the end."""
+    return proxies[-1].estimate.mean - golds[-1].estimate.mean
+
+
+def _parting(name: str, proxies: list[Point], golds: list[Point]) -> str:
+    """How far proxy and gold end up apart, and what became of the gold since its best."""
+    proxy, gains = proxies[-1].estimate.mean, [point.estimate.mean for point in golds]
     text = (
-        f"{widest} ends with the widest gap: the training reward gained {formats.fixed(proxy, 2, sign=True)} standard "
-        f"deviations and the gold reward {formats.fixed(golds[-1], 2, sign=True)}"
+        f"{name} ends with the widest gap: the training reward gained {formats.fixed(proxy, 2, sign=True)} standard "
+        f"deviations and the gold reward {formats.fixed(gains[-1], 2, sign=True)}"
     )
-    lost = max(golds) - golds[-1]
+    lost = max(gains) - gains[-1]
     return f"{text}, {formats.fixed(lost, 2)} below its best." if lost > 0 else f"{text}, its best so far."
 
 

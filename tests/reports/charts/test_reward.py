@@ -67,6 +67,17 @@ def test_proxy_and_gold_part(run):
     assert any("grpo-lr3, 100% of the budget: training reward +3.00" in tip for tip in tips)
 
 
+def test_a_row_of_panels_has_room(run, monkeypatch):
+    """The contenders whose lines part most, and no control: a matrix has more of both than a row has room for."""
+    monkeypatch.setattr(charts_reward, "PANELS", 2)
+    section = add_scores(run, gains)
+    chart = charts_reward.over_optimisation(section)
+    assert list(dict.fromkeys(chart.data["algorithm"])) == ["sft", "grpo-lr3"]
+    assert chart.caption.endswith("Drawn: the 2 of 4 contenders whose lines part most.")
+    section.__dict__["controls"] = frozenset({"base", "grpo-lr3"})
+    assert "grpo-lr3" not in set(charts_reward.over_optimisation(section).data["algorithm"])
+
+
 def test_one_chart_of_the_proxy(run):
     """In one unit where it was measured; then the one that mixes the rewards' own units is not drawn."""
     names = [chart.name for chart in all_charts(add_scores(run, gains))]
