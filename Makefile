@@ -26,7 +26,7 @@ demo: install ## Run the quickstart matrix and print the comparison (minutes on 
 test: install ## The tests, less those of `make conformance`; no network, no GPU
 	$(PY) -m pytest -n auto --dist loadfile -m "not slow"
 
-conformance: install ## The tests that take minutes: the kit over every built-in and every scaffold
+conformance: install ## The tests that train: the kit over honest and dishonest plugins, every built-in and scaffold; learning
 	$(PY) -m pytest -n auto -m slow
 
 check: install lint ## Lint, types, import rules and what the wheel holds

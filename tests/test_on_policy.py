@@ -357,6 +357,7 @@ def test_updates_stop_when_the_policy_has_moved_far(trained):
     assert [line.get("stopped_updates") for line in made.context.lines] == [None, 6.0, None, 6.0]
 
 
+@pytest.mark.slow
 def test_the_family_learns_under_one_budget(make_roles, make_context, tokenizer):
     """PPO, GRPO, RLOO and GPRO, five seeds each, the same FLOPs: the share of "e" rises and KL stays bounded."""
     common = {"learning_rate": 5e-3, "beta": 0.02, "prompts_per_rollout": 16, "group": 4}

@@ -13,6 +13,8 @@ from bakeoff.seeds import derive_seed
 from bakeoff.testing import ConformanceError, check_algorithm, examine, lab, toy_model
 from bakeoff.testing.lab import STEPS
 
+pytestmark = pytest.mark.slow  # a dishonest plugin is trained to be found out, some of them thrice
+
 
 class Drawn:
     """A generator that a checkpoint can hold."""
