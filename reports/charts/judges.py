@@ -39,20 +39,22 @@ def audit(section: Section, number: int, canvas: Canvas = PAGE) -> Chart | None:
     agreed = _by_gap(each)
     worst = sorted(rows, key=lambda row: (-row["flipped"], -abs(np.nan_to_num(row["first"], nan=0.5) - 0.5)))
     drawn = [row for row in rows if row in worst[:PAIRS]]
-    with drawing(section, canvas, 1.5 + 0.34 * len(drawn), panels=1 + (len(agreed) > 1)) as d:
+    # A paper's column has no room for a second panel beside the names of pairs.
+    beside = len(agreed) > 1 and canvas.width >= PAGE.width
+    with drawing(section, canvas, 1.5 + 0.34 * len(drawn), panels=1 + beside) as d:
         _pairs(d, drawn)
         label, turned = each.scoring.label, worst[0]
         alt = f"Judge {label} turns most on {turned['a']} / {turned['b']}: the order decides {turned['flipped']:.0%}."
         if not turned["flipped"]:
             alt = f"Judge {label} never turns with the order of reading."
         caption = (
-            "Left: filled, the share of comparisons whose verdict follows the order of reading, which count as ties; "
-            "hollow, how often the text read first wins where one does: one half is no preference. Bars: 95% Wilson "
-            "intervals, comparisons taken as independent."
+            f"{'Left: filled' if beside else 'Filled'}, the share of comparisons whose verdict follows the order of "
+            "reading, which count as ties; hollow, how often the text read first wins where one does: one half is no "
+            "preference. Bars: 95% Wilson intervals, comparisons taken as independent."
         )
         if len(drawn) < len(rows):
             caption += f" The {len(drawn)} of {len(rows)} pairs on which the order weighs most; all are in the data."
-        if len(agreed) > 1:
+        if beside:
             _agreement(d, agreed)
             alt += f" Where the gold reward differs most, it sides with it in {agreed[-1]['agreement']:.0%}."
             caption += (

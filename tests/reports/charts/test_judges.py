@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.charts import judges
+from bakeoff.reports.charts.style import COLUMN, PAGE
 from bakeoff.reports.records.scored import Scoring
 from bakeoff.reports.tables.judged import Judged
 
@@ -19,7 +20,7 @@ def section(results):
 def draw(section, monkeypatch):
     """A function that draws the audit of given (pair, verdicts by prompt)."""
 
-    def drawn(**pairs):
+    def drawn(canvas=PAGE, **pairs):
         ids = section.cells[section.cells["seed"] == 0].set_index("algorithm")["id"]
         values = {("a", "b"): 1.0, ("b", "a"): 0.0}
         rows = [
@@ -33,7 +34,7 @@ def draw(section, monkeypatch):
             pd.DataFrame(), 0,
         )  # fmt: skip
         monkeypatch.setattr(judges, "judged", lambda section: [Judged(section, scoring)])
-        return judges.audit(section, 0)
+        return judges.audit(section, 0, canvas)
 
     return drawn
 
@@ -70,6 +71,10 @@ def test_a_judge_is_held_against_the_gold_reward(draw, section):
     assert right["gold_gap"].is_monotonic_increasing
     wrong = draw(sft_base=[(second, first) for first, second in gold]).data.dropna(subset="agreement")
     assert set(wrong["agreement"]) == {0.0}
+    # A paper's column has room for the pairs alone; the data has both.
+    narrow = draw(canvas=COLUMN, sft_base=gold)
+    assert (len(narrow.figure.axes), "Right:" in narrow.caption) == (1, False)
+    assert len(narrow.data.dropna(subset="agreement")) == len(right)
 
 
 def test_no_judge_no_chart(section):
