@@ -220,10 +220,14 @@ def _leaderboard_caption(section: Section) -> str:
 
 def _few_seeds(section: Section) -> list[str]:
     """That numbers with few seeds decide nothing; whose they are, where they are not everybody's."""
-    few = [name for name in section.trained if len(section.grid(name, section.primary.name)) < ENOUGH_SEEDS]
+    seeds = {name: len(section.grid(name, section.primary.name)) for name in section.trained}
+    few = [name for name, count in seeds.items() if count < ENOUGH_SEEDS]
+    parts = [f"Descriptive only, with fewer than {ENOUGH_SEEDS} seeds: {listing(few)}."] if few else []
     if few == section.trained and few:
-        return [f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing."]
-    return [f"Descriptive only, with fewer than {ENOUGH_SEEDS} seeds: {listing(few)}."] if few else []
+        parts = [f"With fewer than {ENOUGH_SEEDS} seeds numbers are descriptive only and decide nothing."]
+    if one := [name for name in few if seeds[name] == 1]:
+        parts.append(f"With one seed an interval is over prompts alone, and too narrow: {listing(one)}.")
+    return parts
 
 
 def equal_by_what(section: Section) -> Table:

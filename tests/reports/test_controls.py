@@ -96,6 +96,7 @@ def test_a_control_of_one_seed_costs_the_contenders_none(controlled):
     seeds = dict(zip(board.frame["algorithm"], board.frame["seeds"], strict=True))
     assert seeds[BEST] == "1/1" and seeds["dpo"] == "5/5"
     assert f"Descriptive only, with fewer than 5 seeds: ppo and {BEST}." in board.caption
+    assert f"With one seed an interval is over prompts alone, and too narrow: {BEST}." in board.caption
     assert not section.effects[BEST].verdict.decides and section.effects["dpo"].verdict.decides
     assert section.ranking.algorithms == ("base", "sft", "dpo", "ppo") and section.ranking.seeds == 4
     assert set(section.tiers) == {"base", "sft", "dpo", "ppo"}
