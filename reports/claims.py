@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import formats
-from .analysis.comparisons import CONTROLS, Comparison
+from .analysis.comparisons import Comparison
+from .analysis.equality import EqualSection
 from .analysis.section import Section, sections
 from .frame import Results
 from .tables.leaderboard import leaderboard
@@ -61,21 +62,36 @@ def claims(results: Results) -> list[Claim]:
     return [claim for section in sections(results) for claim in _of(section)]
 
 
+def claims_under(results: Results) -> dict[str, list[Claim]]:
+    """The same where all had spent the same of a currency, by currency: exploratory, and each says so."""
+    found: dict[str, list[Claim]] = {}
+    for section in sections(results):
+        for currency, equal in section.equal_by.items():
+            found.setdefault(currency, []).extend(_of(equal))
+    return found
+
+
 def _of(section: Section) -> list[Claim]:
     board, paired = leaderboard(section), pairwise(section) if section.pairs else None
     place = {name: row for row, name in enumerate(board.frame["algorithm"], start=1)}
     made = []
     numbered = enumerate(section.pairs, start=1)
     for row, c in sorted(
-        numbered, key=lambda pair: (pair[1].b != section.baseline, pair[1].family == CONTROLS, place[pair[1].a])
+        numbered, key=lambda pair: (pair[1].b != section.baseline, _with_control(section, pair[1]), place[pair[1].a])
     ):
-        if c.a in section.controls or (c.family == CONTROLS and {"WIN", "ahead"} & {c.verdict.word, c.verdict.leaning}):
+        won = bool({"WIN", "ahead"} & {c.verdict.word, c.verdict.leaning})
+        if c.a in section.controls or (won and _with_control(section, c)):
             continue
         if c.b == section.baseline:
             made.append(_claim(section, c, board, place[c.a], "delta"))
         elif paired is not None:
             made.append(_claim(section, c, paired, row, "difference"))
     return made
+
+
+def _with_control(section: Section, c: Comparison) -> bool:
+    """Whether it is held against a control other than the baseline."""
+    return c.b in section.controls and c.b != section.baseline
 
 
 def _claim(section: Section, c: Comparison, table: Table, row: int, key: str) -> Claim:
@@ -86,15 +102,18 @@ def _claim(section: Section, c: Comparison, table: Table, row: int, key: str) ->
     interval = formats.span(d.low, d.high, places, sign=True)
     over = f"{d.n_seeds} seed{'s' * (d.n_seeds != 1)} × {d.n_prompts} prompts"
     margin = f" of ±{c.margin:g}" if c.margin is not None else ""
-    other = f"the control {c.b}" if c.family == CONTROLS else c.b
+    other = f"the control {c.b}" if _with_control(section, c) else c.b
     said = {
         "WIN": f"{c.a} beats {other}: {number}",
         "LOSS": f"{c.a} is worse than {other}: {number}",
         "EQUIVALENT": f"{c.a} and {other} are equivalent within the margin{margin}: {number}",
     }.get(c.verdict.word, f"{c.a} against {other} is not decided: {number}")
+    under, p = "", f"Holm p {_p(c.p_holm)}"
+    if isinstance(section, EqualSection):
+        under, p = f" at equal {formats.phrase(section.currency)} ({section.each})", f"exploratory, p {_p(c.p)}"
     text = (
-        f"On {section.task} with {section.model} under the budget {section.budget}, {said} "
-        f"(95% interval {interval or 'none'}, {over}, paired; Holm p {_p(c.p_holm)}): {c.verdict.label}"
+        f"On {section.task} with {section.model} under the budget {section.budget}{under}, {said} "
+        f"(95% interval {interval or 'none'}, {over}, paired; {p}): {c.verdict.label}"
         f"{', ' + c.verdict.reason if c.verdict.reason else ''}."
     )
     plan = section.results.declaration

@@ -73,8 +73,13 @@ def flags(results: Results) -> tuple[Flag, ...]:
 
 
 def blocking(section: Section, a: str, b: str, metric: str) -> Flag | None:
-    """The first flag that keeps a comparison of ``a`` with ``b`` on ``metric`` from deciding anything."""
+    """The first flag that keeps a comparison of ``a`` with ``b`` on ``metric`` from deciding anything.
+
+    Under an equal amount of a currency it is no matter what part of the budget each spent in the end.
+    """
     for flag in flags(section.results):
+        if flag.kind == unequal_budget.__name__ and section.currency:
+            continue
         here = flag.section in ("", section.title) and (not flag.algorithms or {a, b} & set(flag.algorithms))
         if flag.blocks and here and not {a, b} & set(flag.spares) and (not flag.metrics or metric in flag.metrics):
             return flag

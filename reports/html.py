@@ -22,8 +22,8 @@ from . import formats
 from .analysis.section import Section, sections
 from .charts import style
 from .charts.chart import Chart
-from .charts.gallery import charts_of, write_charts
-from .claims import bibtex, claims
+from .charts.gallery import WINNERS, charts_of, charts_under, write_charts
+from .claims import bibtex, claims, claims_under
 from .files import slug, visible, write_atomic
 from .flags import PENDING, flags
 from .frame import Results
@@ -32,7 +32,7 @@ from .page.card import card
 from .page.methods import METHODS, method_of, method_of_chart
 from .page.svg import glyph, inline, strip
 from .tables.across import tables_of_run
-from .tables.leaderboard import tables_of
+from .tables.leaderboard import tables_of, tables_under
 from .tables.ledgers import runs
 from .tables.table import Column, Table
 
@@ -42,7 +42,7 @@ AXES = {"steps": "steps", "tokens_trained": "tokens trained", "tokens_generated"
         "flops": "FLOPs", "seconds": "seconds"}  # fmt: skip
 """The currencies in which the page asks "equal by what?", and their names."""
 MAIN = ("leaderboard", "verdicts", "pairwise", "data", "equal")
-"""Tables with a place of their own, those named after one too; the card has the data."""
+"""Tables with a place of their own; the card has the data."""
 ROWS = 200
 """Of a chart's data that the page shows: a chart of every prompt would fill it."""
 
@@ -71,7 +71,7 @@ class HTML(Report):
             flags=flags(results),
             troubles=_troubles(results),
             card=card(results),
-            claims=claims(results),
+            claims={"": claims(results)} | claims_under(results),
             bibtex=bibtex(results),
             methods=METHODS,
             axes=AXES,
@@ -125,6 +125,8 @@ class Panel:
     title: str
     figures: tuple[dict[str, Any], ...]
     wide: bool
+    ranked: bool
+    """Whether the figures are one chart as run and under an equal amount of each currency."""
 
 
 def _part(section: Section) -> dict[str, Any]:
@@ -137,18 +139,27 @@ def _part(section: Section) -> dict[str, Any]:
         "section": section,
         "anchor": section.slug or "results",
         "tables": tables,
-        "questions": {question: _panels(charts, section.slug) for question, charts in questions.items()},
+        "questions": {
+            question: _panels((*charts, *(charts_under(section) if question == WINNERS else ())), section.slug)
+            for question, charts in questions.items()
+        },
         "headline": first[0].alt if first else "No cell of this comparison has finished yet.",
         "glyphs": {name: glyph(look) for name, look in looks.items()},
-        "strips": _strips(section, looks),
+        "strips": {each.currency: _strips(each, looks) for each in (section, *section.equal_by.values())},
         "stripped": "delta" if section.baseline is not None else "primary",
-        "views": [
-            {"axis": currency, "table": tables[f"equal-{currency}"], "verdicts": tables[f"verdicts-{currency}"]}
-            for currency in section.equal_by
-        ],
-        "more": [table for name, table in tables.items() if name.partition("-")[0] not in MAIN],
+        "equal": section.equal_by,
+        "under": _by_family(tables_under(section)),
+        "more": [table for name, table in tables.items() if name not in MAIN],
         "definitions": list(section.metrics.values()),
     }
+
+
+def _by_family(tables: list[Table]) -> dict[str, list[Table]]:
+    """Tables under an equal amount, by the name of the one as run that they can stand for."""
+    found: dict[str, list[Table]] = {}
+    for table in tables:
+        found.setdefault(table.family, []).append(table)
+    return found
 
 
 def _panels(charts: tuple[Chart, ...], prefix: str) -> list[Panel]:
@@ -157,7 +168,9 @@ def _panels(charts: tuple[Chart, ...], prefix: str) -> list[Panel]:
     for chart in charts:
         families.setdefault(chart.family, []).append(chart)
     figures = {family: tuple(_figure(chart, prefix) for chart in members) for family, members in families.items()}
-    return [Panel(family, figures[family], members[0].wide) for family, members in families.items()]
+    return [
+        Panel(family, figures[family], members[0].wide, not members[0].axis) for family, members in families.items()
+    ]
 
 
 def _figure(chart: Chart, prefix: str) -> dict[str, Any]:

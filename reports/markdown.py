@@ -17,7 +17,7 @@ from .formats import phrase
 from .frame import Results
 from .tables.across import tables_of_run
 from .tables.data import facts
-from .tables.leaderboard import Table, runs, tables_of
+from .tables.leaderboard import Table, runs, tables_of, tables_under
 
 
 def escape(text: str) -> str:
@@ -70,6 +70,8 @@ def _section(section: Section, *, titled: bool) -> list[str]:
             blocks += _chart(chart)
     for table in tables[1:]:
         blocks += _table(table)
+        if table.name == "equal":
+            blocks += [line for each in tables_under(section) if each.family == "leaderboard" for line in _table(each)]
     if told := facts(section.results, section):
         blocks += ["## Data", "\n".join(f"- {escape(phrase(key))}: {escape(str(told[key]))}" for key in told)]
     return blocks

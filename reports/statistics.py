@@ -185,9 +185,12 @@ def wins(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.nanmean(0.5 + 0.5 * np.sign(difference), axis=(-2, -1)), dtype=float)
 
 
-def win_rate(a: Floats, b: Floats, *, level: float = LEVEL) -> Estimate:
-    """P(a beats b) + P(tie)/2 from scores (K, P, M), with the two-way interval cut to [0, 1]; ``p`` tests 0.5."""
-    return bounded(two_way(wins(a, b), null=0.5, level=level), 0.0, 1.0)
+def win_rate(outcomes: Floats, *, level: float = LEVEL) -> Estimate:
+    """P(a beats b) + P(tie)/2 from outcomes (K, P), as ``wins`` gives; the two-way interval cut to [0, 1].
+
+    ``p`` tests 0.5.
+    """
+    return bounded(two_way(outcomes, null=0.5, level=level), 0.0, 1.0)
 
 
 def bounded(estimate: Estimate, low: float | None, high: float | None) -> Estimate:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .section import Section
 
 EXPLORATORY = "exploratory"
-"""The family of every comparison that was not declared: its p values are not adjusted."""
+"""The family of every comparison that was not declared (other metrics, equal amounts): p values are not adjusted."""
 CONTROLS = "with a control"
 """The family of every pair with a control other than the baseline: controls cost the contenders no power."""
 
@@ -74,7 +74,7 @@ def compare(section: Section, metric: str) -> list[Comparison]:
     if section.baseline in means:
         families[f"against {section.baseline}"] = [(name, str(section.baseline)) for name in trained]
     families["among trained"] = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
-    if metric != section.primary.name:
+    if metric != section.primary.name or section.currency:
         families = {EXPLORATORY: [pair for pairs in families.values() for pair in pairs]}
     else:
         apart = section.controls - {section.baseline}
@@ -133,17 +133,12 @@ def _with_diverged(section: Section, metric: str, name: str) -> pd.DataFrame:
 
 def _win_rate(section: Section, metric: str, a: str, b: str, like: pd.DataFrame) -> Estimate:
     """How often a sample of a beats one of b; of seeds with samples of both, on the prompts of ``like``."""
-    cubes = [section.cube(name, metric) for name in (a, b)]
-    seeds = cubes[0].seeds.intersection(cubes[1].seeds).intersection(like.index)
-    sign = section.direction(metric)
-    chosen = [
-        sign * cube.values[np.ix_(cube.seeds.get_indexer(seeds), cube.prompts.get_indexer(like.columns))]
-        for cube in cubes
-    ]
-    if not len(seeds):
-        nan = float("nan")
-        return Estimate(nan, nan, nan, nan, nan, nan, 0, like.shape[1])
-    return win_rate(*chosen)
+    rates = section.outcomes(a, b, metric)
+    rates = rates.loc[rates.index.intersection(like.index), rates.columns.intersection(like.columns)]
+    if rates.size:
+        return win_rate(rates.to_numpy())
+    nan = float("nan")
+    return Estimate(nan, nan, nan, nan, nan, nan, 0, like.shape[1])
 
 
 def _noted(verdict: Verdict, section: Section, a: str, b: str) -> Verdict:

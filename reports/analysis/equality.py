@@ -1,224 +1,283 @@
-"""Equal by what? The leaderboard again where all algorithms have spent the same of one currency.
+"""Equal by what? A section once more, as it stood where all algorithms had spent the same of one currency.
 
-The amount is the largest that every algorithm's every seed reached. What an algorithm scored there is read off between
-its two nearest evaluations along training, on a straight line, seed by seed and prompt by prompt; nothing is
-extrapolated. An algorithm that spends none of a currency cannot be set equal by it, and is listed without a rank.
+The amount is the largest that every contender's every seed reached. An algorithm between two of its evaluations counts
+as a mixture of the two: each of its scores is that of the earlier one or of the later one, as likely as the amount is
+near to it. So every mean lies on the straight line between theirs, seed by seed and prompt by prompt, and a win rate
+is one of such a mixture. Nothing is extrapolated. By what an algorithm spends none of, it cannot be set equal: it has
+no scores there, and ``EqualSection.note`` says why.
+
+All that a section says, its estimates, verdicts, ranking and charts, is said by the same code of these scores.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import combinations
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import numpy as np
 import pandas as pd
 
 from .. import formats
-from ..statistics import Estimate, paired_difference, variance_components
-from ..verdicts import Verdict, judge
-from .grids import align
-
-if TYPE_CHECKING:
-    from .section import Section
+from ..frame import CURRENCIES as LEDGER
+from ..records.scores import CellScores
+from ..statistics import Floats
+from . import grids
+from .grids import Cube
+from .section import Bools, Section
 
 CURRENCIES = ("steps", "tokens_trained", "tokens_generated", "flops", "seconds")
 """What "equal" can mean, in the order in which it is offered."""
 
 
-@dataclass(frozen=True)
-class Standing:
-    """One algorithm at the common amount."""
+START = -1
+"""The evaluation before the first one along training: the baseline's."""
 
-    algorithm: str
-    rank: int | None
-    """1 is best; None where it cannot be ranked, as ``note`` says. The untrained baseline is ranked too."""
-    estimate: Estimate | None
-    """The primary metric there, over seeds and ``Section.curve_prompts``."""
-    gain: Estimate | None
-    """Over the baseline on the same seeds and prompts; None without one, and for the baseline."""
-    reached: float
-    """The share of its own training after which it had spent the amount, mean over seeds, in [0, 1]."""
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where one algorithm was when it had spent the amount: between which evaluations, seed by seed."""
+
+    seeds: pd.Index
+    evaluations: tuple[int, ...]
+    """Those along training, in order, from 0; ``START`` first where that was none of them."""
+    weights: Floats
+    """(seeds, evaluations): how much each one counts; rows sum to 1."""
+    spent: dict[str, float]
+    """By currency of the ledger: spent there, mean over seeds."""
+    share: float
+    """Of its own training that was done by then, mean over seeds, in [0, 1]."""
     note: str
-    """How the number came about: measured, or between which evaluations; or why there is none."""
+    """Measured, or between which evaluations."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two algorithms at the common amount, the better one first. Exploratory: the verdict is not adjusted."""
+@dataclass(eq=False, kw_only=True)
+class EqualSection(Section):
+    """``whole``, a section as run, where all had spent ``amount`` of ``currency``. Exploratory: nothing is adjusted."""
 
-    a: str
-    b: str
-    difference: Estimate
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class EqualBy:
-    """The ranking under an equal amount of one currency."""
-
-    currency: str
+    whole: Section
     amount: float
     """In the currency's unit, a seed."""
-    standings: tuple[Standing, ...]
-    """Ranked ones first, best first."""
-    pairs: tuple[Pair, ...]
-    """Every two that are ranked and share seeds and prompts."""
-    winner_changes: bool
-    """Another trained algorithm leads than at the end of the run."""
-    sentence: str
-    """Whether the winner changes, in words."""
+    places: dict[str, Place]
+    """By algorithm that trained and can be set equal."""
+    notes: dict[str, str]
+    """By algorithm that trained and cannot: why."""
 
     @property
-    def ranked(self) -> list[str]:
-        """Who can be ranked, best first."""
-        return [standing.algorithm for standing in self.standings if standing.rank is not None]
+    def each(self) -> str:
+        """The amount as people read it: "31.0 s", "6.06 T"."""
+        return formats.duration(self.amount) if self.currency == "seconds" else formats.si(self.amount)
+
+    def note(self, algorithm: str) -> str:
+        """How an algorithm's scores came about, or why there are none; empty for what has none as run either."""
+        place = self.places.get(algorithm)
+        untrained = "trains nothing" if algorithm in self.whole.finished else ""
+        return place.note if place else self.notes.get(algorithm, untrained)
+
+    def reached(self, algorithm: str) -> float:
+        """The share of its own training after which it had spent the amount, in [0, 1]; NaN for what trains nothing."""
+        place = self.places.get(algorithm)
+        return place.share if place else float("nan")
 
     @property
-    def winner(self) -> str | None:
-        return next(iter(self.ranked), None)
+    def winner(self) -> str:
+        return self._order[0]
+
+    @property
+    def leader(self) -> str:
+        """The best contender as run."""
+        return next(name for name in self.whole.ranked if name in self.whole.contenders)
+
+    @property
+    def winner_changes(self) -> bool:
+        """Another contender leads than at the end of the run."""
+        return self.winner != self.leader
+
+    @property
+    def _order(self) -> list[str]:
+        return [name for name in self.ranked if name in self.contenders]
+
+    @cached_property
+    def sentence(self) -> str:
+        """Whether the winner changes, in words."""
+        first, second = self._order[:2]
+        text = f"Under equal {formats.phrase(self.currency)} ({self.each})"
+        if self.leader not in self.places:
+            text += f" {first} leads ({self.leader} is not ranked: {self.note(self.leader)})"
+        elif self.winner_changes:
+            text += f" the winner changes from {self.leader} to {first}"
+        else:
+            text += f" the winner stays {first}"
+        pair = next((pair for pair in self.pairs if (pair.a, pair.b) == (first, second)), None)
+        if pair is None:
+            return f"{text}."
+        gap = pair.difference
+        places = formats.decimals([gap.mean])
+        told = f"{formats.fixed(gap.mean, places, sign=True)} {formats.phrase(self.primary.name)}"
+        return (
+            f"{text}, {told} {formats.span(gap.low, gap.high, places, sign=True)} over {second}: {pair.verdict.label}."
+        )
+
+    # ---------------------------------------------------------------- what a section reads, at the amount
+
+    def grid(self, algorithm: str, metric: str, probe: int | None = None) -> pd.DataFrame:
+        """Scores (seeds, prompts) at the amount, on ``curve_prompts``; of a ``probe`` as in the whole section."""
+        if probe is not None:
+            return self.whole.grid(algorithm, metric, probe)
+        key = (algorithm, metric, None)
+        if key not in self._grids:
+            parts = [(grids.grid(cube), weight) for cube, weight in self._parts(algorithm, metric)]
+            self._grids[key] = self.whole.on_curve(_mixed(parts))
+        return self._grids[key]
+
+    def cube(self, algorithm: str, metric: str, probe: int | None = None) -> Cube:
+        """``grid`` as a cube with one value a prompt: a mixture's mean, for it has no samples of its own."""
+        if probe is not None:
+            return self.whole.cube(algorithm, metric, probe)
+        grid = self.grid(algorithm, metric)
+        return Cube(grid.index, grid.columns, grid.to_numpy(float)[..., None])
+
+    def outcomes(self, a: str, b: str, metric: str) -> pd.DataFrame:
+        """P(a sample of ``a`` scores better than one of ``b``), ties half, each drawn from its mixture."""
+        parts = [
+            (grids.outcomes(mine, other, self.direction(metric)), (weight * against).dropna())
+            for mine, weight in self._parts(a, metric)
+            for other, against in self._parts(b, metric)
+        ]
+        return self.whole.on_curve(_mixed(parts))
+
+    def share(self, algorithm: str, metric: str, test: Callable[[Floats], Bools]) -> float:
+        """The share of a mixture's samples whose score passes ``test``; NaN where there is none."""
+        parts = []
+        for cube, weight in self._parts(algorithm, metric):
+            passed = np.where(np.isfinite(cube.values), test(cube.values), np.nan)
+            parts.append((grids.grid(Cube(cube.seeds, cube.prompts, passed)), weight))
+        mixed = self.whole.on_curve(_mixed(parts))
+        return float(mixed.to_numpy().mean()) if mixed.size else float("nan")
+
+    def cost(self, algorithm: str) -> dict[str, float]:
+        """What had been spent of each currency at the amount, mean over seeds; NaN for what has no place there."""
+        if algorithm in self.notes:
+            return dict.fromkeys(LEDGER, float("nan"))
+        place = self.places.get(algorithm)
+        return self.whole.cost(algorithm) if place is None else place.spent
+
+    @cached_property
+    def curve_prompts(self) -> pd.Index:
+        return self.whole.curve_prompts
+
+    @cached_property
+    def _scores(self) -> dict[str, dict[int, CellScores]]:
+        return self.whole._scores
+
+    def _parts(self, algorithm: str, metric: str) -> list[tuple[Cube, pd.Series[float]]]:
+        """The evaluations that an algorithm is a mixture of, each with its weight by seed; none where it has no place.
+
+        What trains nothing is its one evaluation.
+        """
+        if algorithm in self.notes:
+            return []
+        place = self.places.get(algorithm)
+        if place is None:
+            cube = self.whole.cube(algorithm, metric)
+            return [(cube, pd.Series(1.0, index=cube.seeds))]
+        return [
+            (_evaluated(self.whole, algorithm, metric, evaluation), pd.Series(weights, index=place.seeds))
+            for evaluation, weights in zip(place.evaluations, place.weights.T, strict=True)
+            if weights.any()
+        ]
 
 
-def by_currency(section: Section) -> dict[str, EqualBy]:
+def _mixed(parts: list[tuple[pd.DataFrame, pd.Series[float]]]) -> pd.DataFrame:
+    """The weighted sum of grids, on the seeds and prompts of all: empty where one of them is."""
+    if not parts:
+        return pd.DataFrame()
+    seeds = reduce(pd.Index.intersection, [index for grid, weight in parts for index in (grid.index, weight.index)])
+    prompts = reduce(pd.Index.intersection, [grid.columns for grid, _ in parts])
+    weighted = [grid.loc[seeds, prompts].to_numpy(float) * weight[seeds].to_numpy()[:, None] for grid, weight in parts]
+    return pd.DataFrame(np.sum(weighted, axis=0), index=seeds, columns=prompts)
+
+
+def _evaluated(section: Section, algorithm: str, metric: str, evaluation: int) -> Cube:
+    """The scores at an evaluation along training, or at ``START``."""
+    if evaluation == START:
+        return section.cube(str(section.baseline), metric)
+    return section.cube(algorithm, metric, evaluation)
+
+
+def by_currency(section: Section) -> dict[str, EqualSection]:
     """The currencies in which at least two contenders can be set equal."""
-    found = {currency: _equal(section, currency) for currency in CURRENCIES}
+    trained = [name for name in section.finished if name != section.baseline and name not in section.idle]
+    paths = {name: path for name in trained if (path := _path(section, name)) is not None}
+    found = {currency: _equal(section, currency, trained, paths) for currency in CURRENCIES}
     return {currency: equal for currency, equal in found.items() if equal is not None}
 
 
-def _equal(section: Section, currency: str) -> EqualBy | None:
-    paths = {name: _path(section, name, currency) for name in section.contenders}
-    usable = {name: path for name, path in paths.items() if path is not None}
-    if len(usable) < 2:
+def _equal(section: Section, currency: str, trained: list[str], paths: dict[str, _Path]) -> EqualSection | None:
+    spent = {name: path.spent[currency] for name, path in paths.items() if (path.spent[currency][:, -1] > 0).all()}
+    ends = [float(amounts[:, -1].min()) for name, amounts in spent.items() if name in section.contenders]
+    if len(ends) < 2:
         return None
-    amount = min(float(path.spent[:, -1].min()) for path in usable.values())
-    primary = section.primary.name
-    grids, standings = {}, []
-    start = section.on_curve(section.grid(section.baseline, primary)) if section.baseline else None
-    for name in section.finished:
-        if name in section.controls and name != section.baseline:
-            continue
-        path = usable.get(name)
-        if name == section.baseline and start is not None:
-            grids[name], reached, note = start, 0.0, "spends nothing"
-        elif path is not None and float(path.spent[:, 0].max()) <= amount:
-            grids[name], reached, note = path.at(amount)
+    amount = min(ends)
+    places, notes = {}, {}
+    for name in trained:
+        if name not in spent:
+            notes[name] = "spends none"
+        elif spent[name][:, 0].max() > amount:
+            notes[name] = "first measured beyond this amount"
+        elif spent[name][:, -1].min() < amount:
+            notes[name] = "spent less than this amount"
         else:
-            why = "first measured beyond this amount" if path is not None else "spends none"
-            standings.append(Standing(name, None, None, None, float("nan"), why))
-            continue
-        gain = None
-        if start is not None and name != section.baseline:
-            pair = align(grids[name], start)
-            gain = paired_difference(*(grid.to_numpy() for grid in pair)) if pair[0].size else None
-        standings.append(Standing(name, 0, section.two_way(grids[name], primary), gain, reached, note))
-    sign = section.direction(primary)
-    ranked = sorted((s for s in standings if s.estimate), key=lambda s: -sign * s.estimate.mean if s.estimate else 0.0)
-    ranked = [replace(standing, rank=place) for place, standing in enumerate(ranked, start=1)]
-    order = [standing.algorithm for standing in ranked if standing.algorithm != section.baseline]
-    if len(order) < 2:
+            places[name] = paths[name].at(currency, amount)
+    if len([name for name in places if name in section.contenders]) < 2:
         return None
-    couples = combinations([standing.algorithm for standing in ranked], 2)
-    pairs = tuple(met for a, b in couples if (met := _between(section, a, b, grids)) is not None)
-    first = next((met for met in pairs if [met.a, met.b] == order[:2]), None)
-    sentence = _sentence(section, currency, amount, order, first)
-    unranked = [standing for standing in standings if standing.rank is None]
-    return EqualBy(currency, amount, (*ranked, *unranked), pairs, order[0] != _leader(section), sentence)
-
-
-def _leader(section: Section) -> str:
-    """The best contender at the end of the run."""
-    return next(name for name in section.ranked if name in section.contenders)
+    return EqualSection(
+        section.results, section.model, section.task, section.budget, section.slug, currency,
+        whole=section, amount=amount, places=places, notes=notes,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class _Path:
-    """One algorithm along training: what each seed had spent, (K, E), and its scores at each evaluation."""
+    """One algorithm along training: its seeds, its evaluations, and by currency what it had spent, (K, E)."""
 
-    spent: np.ndarray
-    grids: list[pd.DataFrame]
+    seeds: pd.Index
+    evaluations: tuple[int, ...]
+    spent: dict[str, Floats]
 
-    def at(self, amount: float) -> tuple[pd.DataFrame, float, str]:
-        """(scores at ``amount``, mean share of training by then, how they came about)."""
-        values = np.stack([grid.to_numpy() for grid in self.grids], axis=1)  # (K, E, P)
-        rows, shares, ends = [], [], set()
-        for spent, scores in zip(self.spent, values, strict=True):
-            right = min(int(np.searchsorted(spent, amount)), len(spent) - 1)
+    def at(self, currency: str, amount: float) -> Place:
+        weights = np.zeros((len(self.seeds), len(self.evaluations)))
+        for row, amounts in zip(weights, self.spent[currency], strict=True):
+            right = min(int(np.searchsorted(amounts, amount)), len(amounts) - 1)
             left = max(0, right - 1)
-            width = spent[right] - spent[left]
-            weight = (amount - spent[left]) / width if width > 0 else 1.0
-            weight = min(1.0, max(0.0, float(weight)))
-            rows.append((1 - weight) * scores[left] + weight * scores[right])
-            shares.append(min(1.0, amount / spent[-1]))
-            ends.add((left, right, 0.0 < weight < 1.0))
-        first = min(left for left, _, _ in ends)
-        last = max(right for _, right, _ in ends)
-        between = any(inside for _, _, inside in ends)
-        names = ["the start", *(f"evaluation {i}" for i in range(1, len(self.grids) - 1)), "the end"]
-        note = f"between {names[first]} and {names[last]}" if between else f"measured at {names[last]}"
-        return (
-            pd.DataFrame(rows, index=self.grids[0].index, columns=self.grids[0].columns),
-            float(np.mean(shares)),
-            note,
-        )
+            width = amounts[right] - amounts[left]
+            weight = min(1.0, max(0.0, (amount - amounts[left]) / width)) if width > 0 else 1.0
+            row[right] += weight
+            row[left] += 1 - weight
+        there = {name: float((amounts * weights).sum(axis=1).mean()) for name, amounts in self.spent.items()}
+        share = float(np.minimum(1.0, amount / self.spent[currency][:, -1]).mean())
+        return Place(self.seeds, self.evaluations, weights, there, share, self._how(weights))
+
+    def _how(self, weights: Floats) -> str:
+        """Between which evaluations the seeds were, in words."""
+        from_start = not any(amounts[:, 0].any() for amounts in self.spent.values())
+        names = [f"evaluation {i}" for i in range(not from_start, len(self.evaluations) + (not from_start))]
+        names = ["the start" if from_start else names[0], *names[1:-1], "the end"]
+        used = [name for name, column in zip(names, weights.T, strict=True) if column.any()]
+        return f"measured at {used[0]}" if len(used) == 1 else f"between {used[0]} and {used[-1]}"
 
 
-def _path(section: Section, name: str, currency: str) -> _Path | None:
-    """None where the algorithm spends none of the currency, or was not measured on the curve's prompts."""
+def _path(section: Section, name: str) -> _Path | None:
+    """None for what has no scores on the prompts of the learning curves."""
     primary, count = section.primary.name, section.probe_count(name)
-    grids = [section.on_curve(section.grid(name, primary, probe)) for probe in range(count)]
-    spent = [section.spent(name, probe)[currency] for probe in range(count)]
-    if section.baseline is not None and count and float(section.spent(name, 0)["fraction"].min()) > 0:
-        start = section.on_curve(section.grid(section.baseline, primary))
-        grids.insert(0, start)
-        spent.insert(0, pd.Series(0.0, index=start.index))
-    seeds, prompts = section.grid(name, primary).index, section.curve_prompts
-    for grid, costs in zip(grids, spent, strict=True):
-        seeds, prompts = seeds.intersection(grid.index).intersection(costs.index), prompts.intersection(grid.columns)
-    if not len(seeds) or not len(prompts):
+    spent = {evaluation: section.spent(name, evaluation) for evaluation in range(count)}
+    if section.baseline is not None and count and float(spent[0]["fraction"].min()) > 0:
+        nothing = pd.DataFrame(0.0, index=section.grid(section.baseline, primary).index, columns=spent[0].columns)
+        spent = {START: nothing} | spent
+    seeds = section.grid(name, primary).index
+    for evaluation, costs in spent.items():
+        seeds = seeds.intersection(costs.index).intersection(_evaluated(section, name, primary, evaluation).seeds)
+    if not len(seeds) or not len(section.curve_prompts):
         return None
-    amounts = np.array([column.loc[seeds].to_numpy(float) for column in spent]).T
-    if not (amounts[:, -1] > 0).all():
-        return None
-    return _Path(amounts, [grid.loc[seeds, prompts] for grid in grids])
-
-
-def _between(section: Section, a: str, b: str, grids: dict[str, pd.DataFrame]) -> Pair | None:
-    left, right = align(grids[a], grids[b])
-    if not left.size:
-        return None
-    difference = paired_difference(left.to_numpy(), right.to_numpy())
-    values = (left - right).to_numpy()
-    primary = section.primary.name
-    verdict = judge(
-        difference,
-        difference.p,
-        margin=section.margin(primary),
-        higher_is_better=section.direction(primary) > 0,
-        components=variance_components(values) if min(values.shape) > 1 else None,
-    )
-    return Pair(a, b, difference, verdict)
-
-
-def amount_text(currency: str, amount: float) -> str:
-    """An amount as people read it: "31.0 s", "6.06 T"."""
-    return formats.duration(amount) if currency == "seconds" else formats.si(amount)
-
-
-def _sentence(section: Section, currency: str, amount: float, order: list[str], first: Pair | None) -> str:
-    leader = _leader(section)
-    each = amount_text(currency, amount)
-    if leader not in order:
-        text = (
-            f"Under equal {formats.phrase(currency)} ({each}) {order[0]} leads ({leader} spends none and is not ranked)"
-        )
-    elif order[0] == leader:
-        text = f"Under equal {formats.phrase(currency)} ({each}) the winner stays {leader}"
-    else:
-        text = f"Under equal {formats.phrase(currency)} ({each}) the winner changes from {leader} to {order[0]}"
-    if first is None:
-        return f"{text}."
-    difference = first.difference
-    places = formats.decimals([difference.mean])
-    gap = f"{formats.fixed(difference.mean, places, sign=True)} {formats.phrase(section.primary.name)}"
-    span = formats.span(difference.low, difference.high, places, sign=True)
-    return f"{text}, {gap} {span} over {order[1]}: {first.verdict.label}."
+    amounts = {k: np.stack([costs.loc[seeds, k].to_numpy(float) for costs in spent.values()], axis=1) for k in LEDGER}
+    return _Path(seeds, tuple(spent), amounts)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..records.scores import CellScores
-from ..statistics import Floats
+from ..statistics import Floats, wins
 
 
 class Cube(NamedTuple):
@@ -51,6 +51,21 @@ def grid(scores: Cube) -> pd.DataFrame:
     whole = (counts > 0).all(axis=0)
     means = totals[:, whole] / np.maximum(counts[:, whole], 1)
     return pd.DataFrame(means, index=scores.seeds, columns=scores.prompts[whole])
+
+
+def outcomes(a: Cube, b: Cube, sign: float) -> pd.DataFrame:
+    """P(a sample of ``a`` beats one of ``b``), ties half, (seeds, prompts) of both; ``sign`` -1: lower is better.
+
+    Prompts that any of the seeds has no score for are left out.
+    """
+    seeds, prompts = a.seeds.intersection(b.seeds), a.prompts.intersection(b.prompts)
+    if not len(seeds) or not len(prompts):
+        return pd.DataFrame(index=seeds, columns=prompts, dtype=float)
+    mine, other = (
+        sign * each.values[np.ix_(each.seeds.get_indexer(seeds), each.prompts.get_indexer(prompts))] for each in (a, b)
+    )
+    known = np.all(np.isfinite(mine).any(axis=2) & np.isfinite(other).any(axis=2), axis=0)
+    return pd.DataFrame(wins(mine[:, known], other[:, known]), index=seeds, columns=prompts[known])
 
 
 def align(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

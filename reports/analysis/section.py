@@ -6,28 +6,34 @@ seeds that ended well and the prompts that all of them answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bakeoff.contracts import Metric
 
+from .. import formats
 from ..files import slug
 from ..frame import CURRENCIES, Primary, Results
 from ..preferences import LengthControlled
 from ..records.scores import CellScores
-from ..statistics import Components, Estimate, bounded, two_way, variance_components
-from . import comparisons, curves, equality, frontier, grids, standings
+from ..statistics import Components, Estimate, Floats, bounded, two_way, variance_components
+from . import comparisons, curves, frontier, grids, standings
 from .comparisons import Comparison
 from .curves import Point
-from .equality import EqualBy
 from .frontier import Frontier, Overoptimised
 from .grids import Cube, align, means_by_seed
 from .standings import Ranking
 
+if TYPE_CHECKING:
+    from .equality import EqualSection
+
+Bools = npt.NDArray[np.bool_]
 BASELINE = "base"
 """The algorithm that trains nothing: what gains are measured from."""
 RANGE_SHARE = 0.02
@@ -44,6 +50,8 @@ class Section:
     budget: str
     slug: str
     """Prefix for file names; empty when the run has one section."""
+    currency: str = ""
+    """What all have spent the same of: empty for a section as run, to the end of its budget; see ``equality``."""
     _cubes: dict[tuple[str, str, int | None], Cube] = field(default_factory=dict, repr=False)
     _grids: dict[tuple[str, str, int | None], pd.DataFrame] = field(default_factory=dict, repr=False)
     _curves: dict[tuple[str, str], list[Point]] = field(default_factory=dict, repr=False)
@@ -52,6 +60,16 @@ class Section:
     @property
     def title(self) -> str:
         return f"{self.task} · {self.model} · {self.budget}"
+
+    @property
+    def suffix(self) -> str:
+        """What the names of this section's tables and charts end with: "-flops" under equal FLOPs."""
+        return f"-{self.currency}" if self.currency else ""
+
+    @property
+    def under(self) -> str:
+        """The same for their titles: ", equal FLOPs"."""
+        return f", equal {formats.phrase(self.currency)}" if self.currency else ""
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -179,6 +197,20 @@ class Section:
             self._grids[key] = grids.grid(self.cube(algorithm, metric, probe))
         return self._grids[key]
 
+    def outcomes(self, a: str, b: str, metric: str) -> pd.DataFrame:
+        """P(a sample of ``a`` scores better than one of ``b``), ties half: (seeds, prompts) that both have."""
+        return grids.outcomes(self.cube(a, metric), self.cube(b, metric), self.direction(metric))
+
+    def share(self, algorithm: str, metric: str, test: Callable[[Floats], Bools]) -> float:
+        """The share of an algorithm's samples whose score passes ``test``; NaN where there is none."""
+        values = np.asarray(self.values(algorithm, metric), dtype=np.float64)
+        return float(test(values).mean()) if len(values) else float("nan")
+
+    def cost(self, algorithm: str) -> dict[str, float]:
+        """What training spent of each currency, mean over the seeds that ended well."""
+        done = self.cells[(self.cells["algorithm"] == algorithm) & (self.cells["status"] == "ok")]
+        return {currency: float(done[f"spent_{currency}"].mean()) for currency in CURRENCIES}
+
     def estimate(self, algorithm: str, metric: str) -> Estimate | None:
         """Mean of a metric at the end of training, or None where it was not measured."""
         grid = self.grid(algorithm, metric)
@@ -238,9 +270,11 @@ class Section:
         return frontier.overoptimised(self)
 
     @cached_property
-    def equal_by(self) -> dict[str, EqualBy]:
-        """By currency: the leaderboard where all have spent the same of it. See ``equality.EqualBy``."""
-        return equality.by_currency(self)
+    def equal_by(self) -> dict[str, EqualSection]:
+        """By currency: this section where all had spent the same of it, the currencies in which that can be said."""
+        from .equality import by_currency  # whose sections are made of this one
+
+        return by_currency(self)
 
     def by_seed(self, algorithm: str) -> dict[int, float]:
         """Mean gain over the baseline of each seed; the mean itself where there is no baseline."""

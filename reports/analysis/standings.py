@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,6 @@ import pandas as pd
 
 from .. import preferences
 from ..preferences import LengthControlled, bradley_terry_ranking
-from ..statistics import wins
 from .grids import align
 
 if TYPE_CHECKING:
@@ -39,23 +39,18 @@ class Ranking:
 def ranking(section: Section) -> Ranking | None:
     """Of the contenders and the baseline, on the seeds and prompts that all of them have: controls are not ranked."""
     names, metric = _ranked(section, section.finished), section.primary.name
-    cubes = [section.cube(name, metric) for name in names]
-    if len(cubes) < 3:
+    if len(names) < 3:
         return None
-    grids = [section.grid(name, metric) for name in names]
-    seeds = reduce(pd.Index.intersection, [grid.index for grid in grids])
-    prompts = reduce(pd.Index.intersection, [grid.columns for grid in grids])
+    met = {(a, b): section.outcomes(a, b, metric) for a, b in combinations(names, 2)}
+    seeds = reduce(pd.Index.intersection, [each.index for each in met.values()])
+    prompts = reduce(pd.Index.intersection, [each.columns for each in met.values()])
     if not len(seeds) or not len(prompts):
         return None
-    sign = section.direction(metric)
-    scores = [
-        sign * cube.values[np.ix_(cube.seeds.get_indexer(seeds), cube.prompts.get_indexer(prompts))] for cube in cubes
-    ]
     outcomes = np.full((len(seeds), len(prompts), len(names), len(names)), np.nan)
-    for i in range(len(names)):
-        for j in range(i):
-            outcomes[:, :, i, j] = wins(scores[i], scores[j])
-            outcomes[:, :, j, i] = 1 - outcomes[:, :, i, j]
+    for (a, b), each in met.items():
+        i, j = names.index(a), names.index(b)
+        outcomes[:, :, i, j] = each.loc[seeds, prompts]
+        outcomes[:, :, j, i] = 1 - outcomes[:, :, i, j]
     fit = bradley_terry_ranking(outcomes, rng=np.random.default_rng(SEED), draws=RANKING_DRAWS)
     return Ranking(tuple(names), len(seeds), len(prompts), fit)
 

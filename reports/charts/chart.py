@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .. import formats
+from ..analysis.equality import EqualSection
 from ..analysis.findings import Rows
 from ..analysis.section import Section
 from ..files import slug
@@ -194,10 +195,14 @@ class Drawing:
     def chart(self, name: str, title: str, *, alt: str, caption: str, family: str = "", axis: str = "") -> Chart:
         """The finished chart. Call it last, inside ``drawing``: the figure is laid out with the canvas's sizes."""
         style.lay_out(self.figure)
-        full = f"{self.section.slug}-{slug(name)}" if self.section.slug else slug(name)
+        section, name = self.section, slug(f"{name}{self.section.suffix}")
+        full = f"{section.slug}-{name}" if section.slug else name
         data = pd.DataFrame(self.rows)
         caption += CUT if self.cut else ""
-        return Chart(full, title, alt, caption, data, self.marks, self.figure, family or title, axis)
+        if isinstance(section, EqualSection):
+            caption = f"Equal {formats.phrase(section.currency)}: {section.each} a seed. {caption} Not adjusted."
+        family, axis = family or title, axis or section.currency
+        return Chart(full, title + section.under, alt, caption, data, self.marks, self.figure, family, axis)
 
 
 def pieces(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, ...]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import formats
 from ..analysis import findings
-from ..analysis.equality import amount_text
+from ..analysis.equality import EqualSection
 from ..analysis.section import Section
 from ..statistics import Estimate
 from ..verdicts import Verdict
@@ -22,8 +22,12 @@ AGAINST, FOR = "#d55e00", "#0072b2"
 
 
 def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
-    """Gain over the baseline, dot and interval an algorithm, seeds as ticks; the metric itself without a baseline."""
+    """Gain over the baseline, dot and interval an algorithm, seeds as ticks; the metric itself without a baseline.
+
+    Under an equal amount of a currency a hollow dot says how it was as run.
+    """
     primary, effects, estimates = formats.phrase(section.primary.name), section.effects, _estimates(section)
+    ran = _estimates(section.whole) if isinstance(section, EqualSection) else {}
     names = list(reversed(estimates))
     places = formats.decimals([estimate.mean for estimate in estimates.values()])
     with drawing(section, canvas, 1.25 + 0.56 * len(names)) as d:
@@ -36,6 +40,9 @@ def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
                 d.dot(name, value, y + 0.26, tip, size=8, marker="|", seed=seed, markeredgewidth=1.6 * d.size,
                       markeredgecolor=colour)  # fmt: skip
             shown = ranged(estimate.mean, estimate.low, estimate.high, places, sign=bool(effects))
+            if name in ran:
+                as_run = formats.fixed(ran[name].mean, places, sign=bool(effects))
+                d.dot(name, ran[name].mean, y, f"{name} as run: {as_run}", size=8, hollow=True)
             d.dot(name, estimate.mean, y, f"{name}: {shown}", size=8)
             d.beside(name, shown.replace(" [", "  ["), y + 0.02, "bottom" if effects else "center")
             if effects:
@@ -58,40 +65,10 @@ def forest(section: Section, canvas: Canvas = PAGE) -> Chart:
         axes.set_xlabel(d.label("gain in " if effects else ""))
         what = f"gain over {section.baseline}" if effects else f"mean {primary}"
         caption = f"Dot: {what}. Bar: {interval(section)} Ticks above a bar: single seeds."
+        caption += " Hollow: as run, on all prompts." if ran else ""
         caption += f" Grey: differences up to {margin:g}, declared not to matter." if margin is not None else ""
         title = f"Gain over {section.baseline}" if effects else primary.capitalize()
         return d.chart("effects", title, alt=findings.forest(section, estimates), caption=caption)
-
-
-def equal(section: Section, axis: str, canvas: Canvas = PAGE) -> Chart | None:
-    """The gains again where all have spent the same of one currency; see ``equality``."""
-    found = section.equal_by.get(axis)
-    drawn = {s.algorithm: s.gain for s in reversed(found.standings) if s.gain is not None} if found else {}
-    if found is None or not drawn:
-        return None
-    places = formats.decimals([gain.mean for gain in drawn.values()])
-    ran = {name: effect.difference.mean for name, effect in section.effects.items()}
-    with drawing(section, canvas, 1.25 + 0.56 * len(drawn)) as d:
-        for y, (name, gain) in enumerate(drawn.items()):
-            d.line(name, [gain.low, gain.high], [y, y], linewidth=2.6 * d.size)
-            if name in ran:
-                as_run = formats.fixed(ran[name], places, sign=True)
-                d.dot(name, ran[name], y, f"{name} as run: {as_run}", size=8, hollow=True)
-            shown = ranged(gain.mean, gain.low, gain.high, places, sign=True)
-            d.dot(name, gain.mean, y, f"{name}: {shown}", size=8)
-            d.beside(name, shown, y, "center")
-            d.rows.insert(0, {"algorithm": name, "mean": gain.mean, "low": gain.low, "high": gain.high})
-        d.row_names(list(drawn))
-        d.axes.axvline(0, color=GREY, linewidth=1.4 * d.size)
-        style.format_axis(d.axes, "x", style.short)
-        d.axes.set_xlabel(d.label("gain in "))
-        caption = (
-            f"Read off where each had spent {amount_text(axis, found.amount)}, on the {len(section.curve_prompts)} "
-            "prompts of the learning curves. Hollow: as run, on all prompts. Bars: 95% two-way intervals, not adjusted."
-        )
-        title = f"Gain over {section.baseline}, equal {formats.phrase(axis)}"
-        return d.chart(f"equal-{axis}", title, alt=found.sentence, caption=caption,
-                       family=f"Gain over {section.baseline}", axis=axis)  # fmt: skip
 
 
 def _estimates(section: Section) -> dict[str, Estimate]:
@@ -156,9 +133,10 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         return None
     with drawing(section, canvas, 1.15 + 0.46 * len(names)) as d:
         for y, name in enumerate(names):
-            values, estimate = section.values(name, "win_rate"), section.estimate(name, "win_rate")
+            estimate = section.estimate(name, "win_rate")
             assert estimate is not None
-            won, lost = float((values > 0.5).mean()), float((values < 0.5).mean())
+            won = section.share(name, "win_rate", lambda rates: rates > 0.5)
+            lost = section.share(name, "win_rate", lambda rates: rates < 0.5)
             tied = 1 - won - lost
             tip = f"{name}: {won:.0%} won, {tied:.0%} tied, {lost:.0%} lost; win rate " + ranged(
                 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high, 0

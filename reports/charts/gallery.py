@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..analysis import equality
 from ..analysis.section import Section, sections
 from ..files import write_atomic
 from ..frame import Results
@@ -16,14 +15,10 @@ from .chart import Chart
 from .style import COLUMN, PAGE, Canvas
 
 Draw = Callable[..., Chart | None]
+WINNERS = "Who wins, and how sure is that?"
+"""The question that is answered under an equal amount of each currency too."""
 QUESTIONS: dict[str, tuple[Draw, ...]] = {
-    "Who wins, and how sure is that?": (
-        effects.forest,
-        *(partial(effects.equal, axis=axis) for axis in equality.CURRENCIES),
-        effects.versus,
-        effects.wins,
-        effects.seeds,
-    ),
+    WINNERS: (effects.forest, effects.versus, effects.wins, effects.seeds),
     "At what price?": (
         training.frontier,
         drift.profile,
@@ -52,27 +47,37 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
 
 
 def charts_of(section: Section, canvas: Canvas = PAGE) -> dict[str, tuple[Chart, ...]]:
-    """The charts that a section's data allow, by question, drawn once a canvas."""
+    """The charts of a section as run that its data allow, by question, drawn once a canvas."""
     key = f"charts {section.slug} {canvas}"
     if key not in section.results.memo:
-        section.results.memo[key] = _draw(section, canvas)
-    drawn: dict[str, tuple[Chart, ...]] = section.results.memo[key]
-    return drawn
+        drawn = {question: _draw(section, draws, canvas) for question, draws in QUESTIONS.items()}
+        section.results.memo[key] = {question: charts for question, charts in drawn.items() if charts}
+    made: dict[str, tuple[Chart, ...]] = section.results.memo[key]
+    return made
 
 
-def _draw(section: Section, canvas: Canvas) -> dict[str, tuple[Chart, ...]]:
+def charts_under(section: Section, canvas: Canvas = PAGE) -> tuple[Chart, ...]:
+    """Who wins, under an equal amount of each currency; drawn once a canvas. A paper's column has the gains alone."""
+    key = f"charts under {section.slug} {canvas}"
+    if key not in section.results.memo:
+        draws = (effects.forest,) if canvas == COLUMN else QUESTIONS[WINNERS]
+        drawn = [_draw(equal, draws, canvas) for equal in section.equal_by.values()]
+        section.results.memo[key] = tuple(chart for charts in drawn for chart in charts)
+    made: tuple[Chart, ...] = section.results.memo[key]
+    return made
+
+
+def _draw(section: Section, draws: tuple[Draw, ...], canvas: Canvas) -> tuple[Chart, ...]:
     if not section.finished:
-        return {}
-    made = {}
-    for question, draws in QUESTIONS.items():
-        charts = (draw(section, canvas=canvas) for draw in draws)
-        made[question] = tuple(chart for chart in charts if chart is not None)
-    return {question: charts for question, charts in made.items() if charts}
+        return ()
+    charts = (draw(section, canvas=canvas) for draw in draws)
+    return tuple(chart for chart in charts if chart is not None)
 
 
 def all_charts(section: Section, canvas: Canvas = PAGE) -> list[Chart]:
-    """``charts_of`` as one list."""
-    return [chart for charts in charts_of(section, canvas).values() for chart in charts]
+    """``charts_of`` as one list, and ``charts_under``."""
+    as_run = [chart for charts in charts_of(section, canvas).values() for chart in charts]
+    return [*as_run, *charts_under(section, canvas)]
 
 
 def write_charts(results: Results, to: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from . import style
 from .chart import Chart, Drawing, drawing, pieces
 from .style import GREY, PAGE, Canvas
 
-POINTED = 24
+POINTED = 12
 """Prompts a side, best and worst, that a reader can point at for one algorithm; those between are one line."""
 BINS = 8
 """Of equal count, over the log ratio of lengths."""

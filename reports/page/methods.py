@@ -119,10 +119,12 @@ METHODS: dict[str, Method] = {
     ),
     "equal": Method(
         "Equal by what?",
-        "The amount is the largest that every algorithm's every seed reached. What an algorithm scored there is read "
-        "off between its two nearest evaluations along training, on a straight line, seed by seed and prompt by "
-        "prompt; nothing is extrapolated. An algorithm that spends none of a currency is listed without a rank. "
-        "Exploratory: not adjusted.",
+        "The amount is the largest that every contender's every seed reached. An algorithm that was between two of its "
+        "evaluations along training when it had spent it counts as a mixture of the two, so a mean is read off on a "
+        "straight line, seed by seed and prompt by prompt, and a win rate is the mixture's; nothing is extrapolated. "
+        "An algorithm that spends none of a currency is listed without a score. The page's switch puts these scores "
+        "in the place of those at the end. Exploratory: p values are not adjusted.",
+        "score = (1 − w) · score before + w · score after,  w = (amount − spent before) / (spent after − spent before)",
     ),
     "seeds-needed": Method(
         "Seeds that would decide",
@@ -213,7 +215,7 @@ COLUMNS = {
     "ranking.rank": "bradley-terry",
     "kl_token": "kl", "metric_kl_k1": "mean", "efficiency": "frontier", "worth": "frontier", "length_ratio": "mean",
     "hypervolume": "kl-budget", "evaluations": "count",
-    "rank": "equal", "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
+    "reached": "equal", "seeds_needed": "seeds-needed", "distinct_2": "mean", "unique": "mean",
     "truncated": "mean", "cost": "count", "shown": "count", "tried": "count", "retired": "count",
     "retired_seconds": "spent",
     **dict.fromkeys(("proxy", "gold", "peak_gold", "peak_kl", "drop", "a", "b", "kl_at_fitted_peak", "r_squared"),
@@ -229,11 +231,12 @@ COLUMNS = {
 }  # fmt: skip
 IN_WORDS = {
     "leaderboard.seeds": "count", "equal.each": "equal", "equal.order": "equal", "equal.finding": "equal",
+    "leaderboard.note": "equal",
     "judges.canaries": "judge",
 }  # fmt: skip
 """Columns of text that tell numbers."""
 CHARTS = {
-    "effects": "gain", "equal": "equal", "versus": "win-rate", "wins": "win-rate", "seeds": "mean",
+    "effects": "gain", "versus": "win-rate", "wins": "win-rate", "seeds": "mean",
     "frontier": "frontier", "kl-profile": "kl", "curve": "mean", "cost": "spent", "gains": "gain",
     "distribution": "mean", "over-optimisation": "over-optimisation", "proxy": "over-optimisation", "length": "mean",
     "win-length": "length-controlled", "best-of-n": "frontier", "reliability": "calibration", "judge": "judge",

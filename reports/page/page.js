@@ -45,22 +45,25 @@ function remember() {
 
 // ------------------------------------------------------------------------------------ tables
 
+// A number's unrounded value; of text the text.
+const order = (cell) => cell.dataset.order ?? cell.textContent.trim();
+
 function sortable(grid) {
   const table = grid.querySelector("table"), heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   heads.forEach((head, index) => head.querySelector("button").addEventListener("click", () => {
     const numeric = head.classList.contains("number");
     const before = head.getAttribute("aria-sort");
     const first = numeric ? "descending" : "ascending";
-    const order = before === null ? first : before === "ascending" ? "descending" : "ascending";
-    const sign = order === "ascending" ? 1 : -1;
-    const key = (row) => row.cells[index].dataset.order;
+    const wanted = before === null ? first : before === "ascending" ? "descending" : "ascending";
+    const sign = wanted === "ascending" ? 1 : -1;
+    const key = (row) => order(row.cells[index]);
     const missing = (row) => numeric && Number.isNaN(Number.parseFloat(key(row)));
     const rows = [...body.rows].sort((a, b) => {
       if (missing(a) || missing(b)) return missing(a) - missing(b);
       return sign * (numeric ? key(a) - key(b) : key(a).localeCompare(key(b), undefined, { numeric: true }));
     });
     heads.forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", order);
+    head.setAttribute("aria-sort", wanted);
     body.append(...rows);
   }));
 }
@@ -86,7 +89,7 @@ function csv(grid) {
   const field = (text) => `"${guarded(text).replaceAll('"', '""')}"`;
   const table = grid.querySelector("table");
   const head = [...table.tHead.rows[0].cells].map((cell) => field(cell.textContent.trim()));
-  const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => [...row.cells].map((cell) => field(cell.dataset.order)));
+  const rows = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => [...row.cells].map((cell) => field(order(cell))));
   return [head, ...rows].map((row) => row.join(",")).join("\n") + "\n";
 }
 
@@ -122,6 +125,9 @@ function switcher(box) {
 
 function equalBy(wanted) {
   switches.forEach((one) => one.set(wanted));
+  // What has no answer to the question stays as run, and says so.
+  document.body.classList.toggle("equal-by", wanted !== "");
+  all(".panel").forEach((panel) => panel.classList.toggle("as-run", !all("figure", panel).some((figure) => figure.dataset.axis === wanted)));
   if (wanted) view.set("by", wanted);
   else view.delete("by");
   remember();
@@ -223,8 +229,8 @@ function explained(link, event) {
   const title = table.tHead.rows[0].cells[cell.cellIndex].textContent, detail = cell.querySelector("small");
   const method = document.querySelector(link.hash), value = make("p", link.textContent, "value");
   if (detail) value.append(" ", make("small", detail.textContent));
-  const exact = Number(cell.dataset.order), file = cell.closest(".grid").dataset.table;
-  const line = Number.isFinite(exact) && cell.dataset.order !== "" ? `Unrounded: ${exact}. ` : "";
+  const exact = cell.dataset.order ? Number(cell.dataset.order) : NaN, file = cell.closest(".grid").dataset.table;
+  const line = Number.isFinite(exact) ? `Unrounded: ${exact}. ` : "";
   const more = make("a", "All methods");
   more.href = link.hash;
   more.addEventListener("click", () => explain.hidePopover());

@@ -17,6 +17,10 @@ ALLOWED = frozenset({"svg", "g", "defs", "path", "rect", "use", "clipPath", "tex
 """Elements that our charts consist of. Any other is dropped: no script, no link, no foreign object."""
 PRECISION = re.compile(r"(\d+\.\d{2})\d+")
 """Coordinates are cut to a hundredth of a point: nobody sees more, and it halves a chart."""
+COMMAND = re.compile(r"\s*([A-Za-z])\s*")
+"""A path's command, with the white space that it needs not."""
+DEFAULTS = {"stroke-dasharray": "", "stroke-dashoffset": "0", "text-anchor": "start"}
+"""What matplotlib states and SVG takes for granted."""
 
 
 def inline(chart: Chart) -> Markup:
@@ -40,10 +44,13 @@ def inline(chart: Chart) -> Markup:
 
 def _clean(element: ElementTree.Element, chart: Chart) -> None:
     for child in list(element):
-        if child.tag.removeprefix(f"{{{SVG}}}") not in ALLOWED or child.get("id") == "background":
+        name = child.tag.removeprefix(f"{{{SVG}}}")
+        is_empty = name == "g" and not len(child) and child.get("id") not in chart.marks
+        if name not in ALLOWED or child.get("id") == "background" or is_empty:
             element.remove(child)
         else:
             _clean(child, chart)
+            child.tail = _said(child.tail)
     for declaration in element.attrib.pop("style", "").split(";"):
         name, _, value = declaration.partition(":")
         if name.strip() == "font":
@@ -53,9 +60,21 @@ def _clean(element: ElementTree.Element, chart: Chart) -> None:
     for name in ("d", "x", "y", "transform"):
         if name in element.attrib:
             element.set(name, PRECISION.sub(r"\1", element.attrib[name]))
+    if "d" in element.attrib:
+        element.set("d", COMMAND.sub(r"\1", element.attrib["d"]))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+    for name in [name for name, usual in DEFAULTS.items() if element.get(name) == usual]:
+        del element.attrib[name]
+    element.text = _said(element.text)
     _name(element, chart)
     for name in [name for name in element.attrib if name.lower().startswith("on")]:
         del element.attrib[name]
+
+
+def _said(text: str | None) -> str | None:
+    """Text that is not indentation alone."""
+    return text if text and text.strip() else None
 
 
 def _name(element: ElementTree.Element, chart: Chart) -> None:

@@ -1,4 +1,4 @@
-"""The tables that say who wins: leaderboard, metrics, and the same under an equal amount of each currency.
+"""The tables that say who wins, as run and under an equal amount of each currency: leaderboard, pairs, every metric.
 
 What it cost is in ``ledgers.py``, what speaks against it in ``checks.py``; ``all_tables`` has every table of a run. A
 failed or missing cell is a row with its status, never an absence.
@@ -6,13 +6,14 @@ failed or missing cell is a row with its status, never an absence.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .. import formats
-from ..analysis.equality import amount_text
+from ..analysis.equality import EqualSection
 from ..analysis.findings import listing
 from ..analysis.section import Section, sections
 from ..frame import Results
@@ -21,32 +22,49 @@ from . import across, checks, judged, kl_budget, ledgers, pairs
 from .ledgers import runs
 from .table import ARROWS, ROLE, Cell, Column, Table, bounds, spread
 
-__all__ = ["Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of"]
+__all__ = [
+    "Cell", "Column", "Table", "all_tables", "interval_note", "leaderboard", "runs", "tables_of", "tables_under",
+]  # fmt: skip
 
 
+NOT_ADJUSTED = "Exploratory: p values are not adjusted."
 KL = "exact KL from where the policy started, nats a sequence; ≤ is a bound, of completions that are not a policy's own"
 
 
 def tables_of(section: Section) -> list[Table]:
-    """Every table of a section that has something to say, made once."""
-    key = f"tables {section.slug}"
+    """Every table of a section as run that has something to say, made once."""
+    return _once(section, "tables", _tables)
+
+
+def tables_under(section: Section) -> list[Table]:
+    """The tables that say who wins, under an equal amount of each currency, made once."""
+    return _once(section, "tables under", lambda whole: [t for e in whole.equal_by.values() for t in _ranking(e)])
+
+
+def _once(section: Section, what: str, make: Callable[[Section], list[Table]]) -> list[Table]:
+    key = f"{what} {section.slug}"
     if key not in section.results.memo:
-        section.results.memo[key] = _tables(section)
+        section.results.memo[key] = make(section)
     made: list[Table] = section.results.memo[key]
     return made
 
 
-def _tables(section: Section) -> list[Table]:
+def _ranking(section: Section) -> list[Table]:
+    """What ranks: leaderboard, pairs, strengths, every metric."""
     made = [leaderboard(section)]
     if section.pairs:
         made += [pairs.square(section), pairs.pairwise(section)]
     if section.ranking is not None:
-        made.append(pairs.strengths(section.ranking, formats.phrase(section.primary.name)))
-    if section.equal_by:
-        made += [equal_by_what(section), *(equal(section, currency) for currency in section.equal_by)]
-        made += [pairs.equal_square(section, currency) for currency in section.equal_by]
+        made.append(pairs.strengths(section, section.ranking))
     if section.metrics:
         made.append(metrics(section))
+    return made
+
+
+def _tables(section: Section) -> list[Table]:
+    made = _ranking(section)
+    if section.equal_by:
+        made.append(equal_by_what(section))
     if (bought := kl_budget.table(section)) is not None:
         made.append(bought)
     return [*made, *judged.tables_of(section), *checks.tables_of(section), *ledgers.tables_of(section)]
@@ -54,7 +72,9 @@ def _tables(section: Section) -> list[Table]:
 
 def all_tables(results: Results) -> list[tuple[Section | None, Table]]:
     """Every table of a run; section by section, then those of the whole run."""
-    found: list[tuple[Section | None, Table]] = [(s, table) for s in sections(results) for table in tables_of(s)]
+    found: list[tuple[Section | None, Table]] = [
+        (section, table) for section in sections(results) for table in [*tables_of(section), *tables_under(section)]
+    ]
     return [*found, *((None, table) for table in [*across.tables_of_run(results), *ledgers.tables_of_run(results)])]
 
 
@@ -74,7 +94,8 @@ def leaderboard(section: Section) -> Table:
     ]
     if section.baseline is not None:
         columns.append(Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"))
-        columns.append(Column("verdict", "verdict", "verdict", help="Holm-adjusted p < 0.05 over all gains"))
+        how = "p < 0.05, not adjusted" if section.currency else "Holm-adjusted p < 0.05 over all gains"
+        columns.append(Column("verdict", "verdict", "verdict", help=how))
     if len(section.finished) > 2:
         columns.append(Column("tier", "tier", help="algorithms that share a letter are not separated by a verdict"))
     optional = (
@@ -102,9 +123,14 @@ def leaderboard(section: Section) -> Table:
         Column("flops", "FLOPs", "si", help="training alone, mean over seeds; completions, where nothing trains"),
         Column("flops_shared", "+\u00a0shared", "si", help="with the stages that it needs charged to it in full"),
         Column("seconds", "time", "duration", help="training alone, mean over seeds"),
-        Column("peak_bytes", "memory", "size", help="peak, worst seed"),
     ]
-    return Table("leaderboard", "Leaderboard", _leaderboard_caption(section), pd.DataFrame(rows), tuple(columns))
+    if isinstance(section, EqualSection):
+        columns.append(Column("reached", "of its training", "percent", help="after which it had spent this much"))
+        columns.append(Column("note", "read off"))
+    else:
+        columns.append(Column("peak_bytes", "memory", "size", help="peak, worst seed"))
+    caption = _leaderboard_caption(section)
+    return Table("leaderboard", "Leaderboard", caption, pd.DataFrame(rows), tuple(columns)).of(section)
 
 
 def _standing(section: Section, name: str) -> dict[str, Any]:
@@ -127,10 +153,13 @@ def _standing(section: Section, name: str) -> dict[str, Any]:
     if formats.is_missing(row["kl"]) and not formats.is_missing(bound := cells["kl_bound"].astype(float).mean()):
         row |= {"kl": bound, "kl_mark": "≤\u00a0"}
     row |= _at_equal_length(section, name) | _ratios(section, name) | _on_frontier(section, name)
-    row["flops"], row["seconds"] = done["spent_flops"].mean(), done["spent_seconds"].mean()
-    row["flops_shared"] = (done["spent_flops"] + done["shared_flops"]).mean()
-    row["seconds_shared"] = (done["spent_seconds"] + done["shared_seconds"]).mean()
+    spent = section.cost(name)
+    for currency in ("flops", "seconds"):
+        row[currency] = spent[currency]
+        row[f"{currency}_shared"] = spent[currency] + done[f"shared_{currency}"].mean()
     row["peak_bytes"] = done["peak_bytes"].max()
+    if isinstance(section, EqualSection):
+        row |= {"reached": section.reached(name), "note": section.note(name)}
     return row
 
 
@@ -196,6 +225,8 @@ def full_names(section: Section) -> str:
 
 
 def _leaderboard_caption(section: Section) -> str:
+    if isinstance(section, EqualSection):
+        return f"Equal {formats.phrase(section.currency)}, {section.each} a seed. {_reading(section)} {NOT_ADJUSTED}"
     parts = [f"{full_names(section)}.", interval_note(section)]
     if section.primary.note:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
@@ -233,10 +264,9 @@ def _few_seeds(section: Section) -> list[str]:
 def equal_by_what(section: Section) -> Table:
     """One row a currency: who leads when all have spent the same of it, and whether that is another one."""
     rows = [
-        {"currency": formats.phrase(name), "amount": equal.amount, "each": amount_text(name, equal.amount)}
-        | {"winner": equal.winner}
+        {"currency": formats.phrase(name), "amount": equal.amount, "each": equal.each, "winner": equal.winner}
         | {"changes": "yes" if equal.winner_changes else "no", "finding": equal.sentence}
-        | {"order": " > ".join(standing.algorithm for standing in equal.standings if standing.rank is not None)}
+        | {"order": " > ".join(_uncontrolled(equal))}
         for name, equal in section.equal_by.items()
     ]
     columns = (
@@ -246,34 +276,19 @@ def equal_by_what(section: Section) -> Table:
         Column("changes", "winner changes"),
         Column("finding", "finding"),
     )
-    caption = (
+    return Table("equal", "Equal by what?", f"{_reading(section)} {NOT_ADJUSTED}", pd.DataFrame(rows), columns)
+
+
+def _uncontrolled(section: Section) -> list[str]:
+    """Contenders and the baseline, best first."""
+    return [name for name in section.ranked if name not in section.controls or name == section.baseline]
+
+
+def _reading(section: Section) -> str:
+    return (
         "Every algorithm read off where it had spent the same amount, between its two nearest evaluations along "
-        f"training, on the same {len(section.curve_prompts)} prompts; never beyond them. Exploratory: p values are not "
-        "adjusted."
+        f"training, on the same {len(section.curve_prompts)} prompts; never beyond them."
     )
-    return Table("equal", "Equal by what?", caption, pd.DataFrame(rows), columns)
-
-
-def equal(section: Section, currency: str) -> Table:
-    """The leaderboard under an equal amount of one currency."""
-    found = section.equal_by[currency]
-    rows = [
-        {"rank": standing.rank, "algorithm": standing.algorithm, "reached": standing.reached, "note": standing.note}
-        | spread("primary", standing.estimate)
-        | spread("delta", standing.gain)
-        for standing in found.standings
-    ]
-    columns = [
-        Column("rank", "rank", "whole"),
-        Column("algorithm", "algorithm"),
-        Column("primary", formats.phrase(section.primary.name), "number", True),
-        Column("delta", f"Δ {section.baseline}", "signed", True, "paired gain over the baseline"),
-        Column("reached", "of its training", "percent", help="after which it had spent this much"),
-        Column("note", "read off"),
-    ]
-    columns = [column for column in columns if column.key != "delta" or section.baseline is not None]
-    title = f"Under equal {formats.phrase(currency)}"
-    return Table(f"equal-{currency}", title, found.sentence, pd.DataFrame(rows).astype({"rank": float}), tuple(columns))
 
 
 def metrics(section: Section) -> Table:
@@ -290,4 +305,5 @@ def metrics(section: Section) -> Table:
         about = f"{declared.description} ({declared.unit})"
         columns.append(Column(f"metric_{declared.name}", title, "number", True, about))
     frame = pd.DataFrame(rows, columns=None if rows else ["algorithm"])
-    return Table("metrics", "Every metric", f"At the end of training. {interval_note(section)}", frame, tuple(columns))
+    when = "Where all had spent the same" if section.currency else "At the end of training"
+    return Table("metrics", "Every metric", f"{when}. {interval_note(section)}", frame, tuple(columns)).of(section)

@@ -1,15 +1,11 @@
-"""The tables of pairs: every two algorithms against each other, as run and under an equal amount of each currency."""
+"""The tables of pairs: every two algorithms against each other."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from .. import formats
-from ..analysis.comparisons import Comparison
-from ..analysis.equality import Pair, amount_text
 from ..analysis.section import Section
 from ..analysis.standings import Ranking
 from .table import Column, Table, spread
@@ -39,7 +35,7 @@ def pairwise(section: Section) -> Table:
         Column("b", "against"),
         Column("difference", f"Δ {formats.phrase(section.primary.name)}", "signed", True),
         Column("win_rate", "win rate", "percent", True, "share of prompts on which it scores higher; ties count half"),
-        Column("p_holm", "Holm p", "p"),
+        Column("p_holm", "p" if section.currency else "Holm p", "p"),
         Column("p_sign_flip", "sign-flip p", "p", help="exact, of the seeds' differences; 5 seeds reach 0.062 at best"),
         Column("verdict", "verdict", "verdict"),
         Column("reason", "because"),
@@ -50,42 +46,29 @@ def pairwise(section: Section) -> Table:
     margin = section.margin(section.primary.name)
     caption = (
         "Paired differences and win rates by the primary metric, on the same seeds and prompts. "
-        "Holm's adjustment is over each family alone. "
+        + ("Exploratory: p is not adjusted. " if section.currency else "Holm's adjustment is over each family alone. ")
         + (f"EQUIVALENT: the 90% interval lies within ±{margin:g}. " if margin is not None else "")
         + "INCONCLUSIVE is not 'equal'."
     )
-    return Table("pairwise", "Pairwise verdicts", caption, frame, columns)
+    return Table("pairwise", "Pairwise verdicts", caption, frame, columns).of(section)
 
 
 def square(section: Section) -> Table:
     """The same verdicts as a matrix: the row against the column."""
-    caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its Holm-adjusted verdict."
-    return _square("verdicts", "Who beats whom", caption, section.ranked, section.pairs)
-
-
-def equal_square(section: Section, currency: str) -> Table:
-    """The matrix under an equal amount of one currency."""
-    found, primary = section.equal_by[currency], formats.phrase(section.primary.name)
-    under = f"under equal {formats.phrase(currency)}"
-    caption = (
-        f"Difference in {primary} {under} ({amount_text(currency, found.amount)}), row minus column, with its verdict. "
-        "Exploratory: not adjusted."
-    )
-    return _square(f"verdicts-{currency}", f"Who beats whom {under}", caption, found.ranked, found.pairs)
-
-
-def _square(name: str, title: str, caption: str, order: list[str], pairs: Sequence[Comparison | Pair]) -> Table:
-    places = formats.decimals([pair.difference.mean for pair in pairs])
+    places = formats.decimals([pair.difference.mean for pair in section.pairs])
     found: dict[tuple[str, str], str] = {}
-    for c in pairs:
+    for c in section.pairs:
         found[c.a, c.b] = f"{c.verdict.label} {formats.fixed(c.difference.mean, places, sign=True)}"
         found[c.b, c.a] = f"{c.verdict.turned().label} {formats.fixed(-c.difference.mean, places, sign=True)}"
+    order = section.ranked
     rows = [{"algorithm": a} | {f"against {b}": found.get((a, b), "") for b in order} for a in order]
     columns = (Column("algorithm", "row against column"), *(Column(f"against {b}", b, "verdict") for b in order))
-    return Table(name, title, caption, pd.DataFrame(rows), columns)
+    adjusted = "verdict; exploratory: not adjusted" if section.currency else "Holm-adjusted verdict"
+    caption = f"Difference in {formats.phrase(section.primary.name)}, row minus column, with its {adjusted}."
+    return Table("verdicts", "Who beats whom", caption, pd.DataFrame(rows), columns).of(section)
 
 
-def strengths(ranking: Ranking, by: str) -> Table:
+def strengths(section: Section, ranking: Ranking) -> Table:
     """Bradley-Terry: one number an algorithm from all its pairs, and the ranks that resampling leaves possible."""
     fit = ranking.fit
     order = np.argsort(-fit.strength)
@@ -98,7 +81,8 @@ def strengths(ranking: Ranking, by: str) -> Table:
         Column("strength", "strength", "signed", True, "log-odds of scoring higher than the average algorithm"),
     )
     caption = (
-        f"Who scores a higher {by} on the same prompt and seed, ties half, as a Bradley-Terry model. 95% two-way "
-        f"bootstrap over {ranking.seeds} seeds and {ranking.prompts} prompts; too narrow below five seeds."
+        f"Who scores a higher {formats.phrase(section.primary.name)} on the same prompt and seed, ties half, as a "
+        f"Bradley-Terry model. 95% two-way bootstrap over {ranking.seeds} seeds and {ranking.prompts} prompts; too "
+        "narrow below five seeds."
     )
-    return Table("ranking", "Ranking", caption, frame, shown)
+    return Table("ranking", "Ranking", caption, frame, shown).of(section)

@@ -6,8 +6,8 @@ HTML, Markdown, LaTeX, CSV and the terminal all print these and nothing else, so
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ import pandas as pd
 from .. import formats
 from ..files import slug
 from ..statistics import Estimate
+
+if TYPE_CHECKING:
+    from ..analysis.section import Section
 
 Kind = Literal[
     "text", "verdict", "status", "whole", "number", "signed", "percent", "share", "si", "size", "duration", "p"
@@ -79,10 +82,24 @@ class Table:
     """Rows of ``frame`` shown by ``columns``. The frame may hold more columns than are shown: CSV writes them all."""
 
     name: str
+    """Of its file, without the section's prefix; ``family`` and, under an equal amount, the currency."""
     title: str
     caption: str
     frame: pd.DataFrame
     columns: tuple[Column, ...]
+    currency: str = ""
+    """What all had spent the same of; empty for a table of the run as it was."""
+
+    def of(self, section: Section) -> Table:
+        """This table as one of ``section``: named for the currency where that is one under an equal amount."""
+        return replace(
+            self, name=self.name + section.suffix, title=self.title + section.under, currency=section.currency
+        )
+
+    @property
+    def family(self) -> str:
+        """The name of the table of which this is one under an equal amount; its own where it is as run."""
+        return self.name.removesuffix(f"-{self.currency}") if self.currency else self.name
 
     def cell_id(self, row: int, key: str) -> str:
         """What a cell is called, in the page and in claims: table, row from 1 as in the CSV file, column."""

@@ -13,7 +13,7 @@ from bakeoff.reports.analysis.section import sections
 from bakeoff.reports.charts.gallery import all_charts
 from bakeoff.reports.html import HTML
 from bakeoff.reports.page.methods import CHARTS, IN_WORDS, METHODS, method_of, method_of_chart
-from bakeoff.reports.tables.leaderboard import all_tables
+from bakeoff.reports.tables.leaderboard import all_tables, tables_under
 
 
 class Page(HTMLParser):
@@ -72,7 +72,7 @@ def test_every_number_of_a_table_leads_to_its_method(results, text):
     for _, table in all_tables(results):
         for column in table.columns:
             if (not column.is_text or column.kind == "verdict") and (table.name, column.key) != ("runs", "seed"):
-                assert method_of(column, table.name) in METHODS, (table.name, column.key)
+                assert method_of(column, table.family) in METHODS, (table.name, column.key)
     assert set(IN_WORDS.values()) | set(CHARTS.values()) <= set(METHODS)
     for chart in all_charts(sections(results)[0]):
         assert f'<figure id="{chart.name}"' in text and method_of_chart(chart.name) in METHODS
@@ -82,13 +82,18 @@ def test_every_number_of_a_table_leads_to_its_method(results, text):
 
 
 def test_equal_by_what_is_answered_for_each_currency(results, page, text):
-    """For each currency there are the sentence, the leaderboard and the chart to switch to."""
+    """All that ranks is there once more for each currency: headline, tables, charts, claims."""
     (section,) = sections(results)
     axes = [value for tag, name, value in page.attributes if (tag, name) == ("div", "data-axis")]
-    assert axes == 3 * ["", *section.equal_by]  # headline, leaderboard, who beats whom
+    ranked = {table.family for table in tables_under(section)}
+    assert ranked == {"leaderboard", "verdicts", "pairwise", "ranking", "metrics"}
     for currency, found in section.equal_by.items():
+        own = {table.family for table in tables_under(section) if table.currency == currency}
+        assert axes.count(currency) == 2 + len(own)  # headline and claims
+        assert own == ranked - ({"ranking"} if len(found.ranked) < 3 else set())
         assert found.sentence in text
-        assert ("figure", "id", f"equal-{currency.replace('_', '-')}") in page.attributes
+        for chart in ("effects", "versus", "wins", "seeds"):
+            assert ("figure", "id", f"{chart}-{currency.replace('_', '-')}") in page.attributes
 
 
 def test_policy_allows_only_this_files_style_and_script(page):

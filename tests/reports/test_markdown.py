@@ -3,18 +3,21 @@
 import re
 
 from bakeoff.reports.analysis.section import sections
-from bakeoff.reports.charts.gallery import all_charts
+from bakeoff.reports.charts.gallery import charts_of
+from bakeoff.reports.formats import phrase
 from bakeoff.reports.markdown import Markdown, escape
 
 
 def test_report_has_the_tables_and_links_charts_that_exist(results, tmp_path):
-    """Every chart that the text links to is a file beside it, and no row of a table breaks."""
+    """Every chart as run is linked to a file beside it, each currency has its leaderboard, and no row breaks."""
     written = Markdown().write(results, tmp_path)
     text = written[0].read_text()
     links = re.findall(r"\]\((charts/[^)]+)\)", text)
-    assert len(links) == sum(len(all_charts(section)) for section in sections(results))
+    (section,) = sections(results)
+    assert links == [f"charts/{chart.name}.svg" for charts in charts_of(section).values() for chart in charts]
     assert all((tmp_path / link).is_file() for link in links)
-    assert "## Leaderboard" in text
+    for equal in ("", *(f", equal {phrase(currency)}" for currency in section.equal_by)):
+        assert f"## Leaderboard{equal}\n" in text
     assert "## All runs" in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     board = rows[: next(i for i, row in enumerate(rows) if row.startswith("| row against"))]

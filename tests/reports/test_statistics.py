@@ -142,10 +142,10 @@ def test_win_rate_stays_between_zero_and_one_and_tests_a_half():
     """An interval of a share cannot leave [0, 1]; equal algorithms are at 0.5 with nothing to reject."""
     rng = np.random.default_rng(4)
     a = rng.normal(size=(3, 12, 1))
-    better = win_rate(a + rng.normal(1.5, 0.5, a.shape), a)
+    better = win_rate(wins(a + rng.normal(1.5, 0.5, a.shape), a))
     assert 0.9 < better.mean <= better.high <= 1.0
     assert better.p < 0.01
-    equal = win_rate(a, a)
+    equal = win_rate(wins(a, a))
     assert (equal.mean, equal.p) == (0.5, 1.0)
 
 

@@ -1,11 +1,15 @@
 """Equal by what: interpolation between evaluations, never beyond, and whether the winner changes."""
 
 import json
+import math
 import shutil
 
 import pytest
+from bakeoff.reports.analysis.comparisons import EXPLORATORY
 from bakeoff.reports.analysis.equality import CURRENCIES
+from bakeoff.reports.analysis.grids import outcomes
 from bakeoff.reports.analysis.section import sections
+from bakeoff.reports.tables.leaderboard import leaderboard
 
 
 def test_the_amount_is_the_largest_that_all_reached(results):
@@ -13,38 +17,82 @@ def test_the_amount_is_the_largest_that_all_reached(results):
     (section,) = sections(results)
     equal = section.equal_by["seconds"]
     assert equal.amount == pytest.approx(31.0)
-    by_name = {standing.algorithm: standing for standing in equal.standings}
-    assert by_name["sft"].note == "measured at the end"
-    assert by_name["sft"].estimate.mean == pytest.approx(section.curve("sft", "gold_reward")[-1].estimate.mean)
-    assert by_name["ppo"].reached == pytest.approx(31 / 52)
-    assert by_name["ppo"].note == "between evaluation 1 and evaluation 2"
+    assert equal.note("sft") == "measured at the end"
+    end = section.curve("sft", "gold_reward")[-1].estimate.mean
+    assert equal.estimate("sft", "gold_reward").mean == pytest.approx(end)
+    assert equal.reached("ppo") == pytest.approx(31 / 52)
+    assert equal.note("ppo") == "between evaluation 1 and evaluation 2"
+    assert (equal.note("base"), math.isnan(equal.reached("base"))) == ("trains nothing", True)
 
 
 def test_scores_are_read_off_on_a_straight_line(results):
     """grpo spends 45 s; at 31 s it is between 0.67 and 1, and each seed's mean is on the line between its two."""
     (section,) = sections(results)
-    standing = next(s for s in section.equal_by["seconds"].standings if s.algorithm == "grpo-lr3")
-    left, right = section.curve("grpo-lr3", "gold_reward")[2:]
+    equal = section.equal_by["seconds"]
     weight = (31 - 45 * 0.67) / (45 - 45 * 0.67)
-    assert standing.estimate.mean == pytest.approx((1 - weight) * left.estimate.mean + weight * right.estimate.mean)
+    for metric in ("gold_reward", "kl"):
+        left, right = section.curve("grpo-lr3", metric)[2:]
+        mean = (1 - weight) * left.estimate.mean + weight * right.estimate.mean
+        assert equal.estimate("grpo-lr3", metric).mean == pytest.approx(mean)
+    left, right = section.curve("grpo-lr3", "gold_reward")[2:]
+    assert equal.cost("grpo-lr3")["seconds"] == pytest.approx(31)
+    between = (1 - weight) * left.spent["flops"] + weight * right.spent["flops"]
+    assert equal.cost("grpo-lr3")["flops"] == pytest.approx(between)
+
+
+def test_win_rates_are_those_of_mixtures(results):
+    """Each of the two is one evaluation or the other: four win rates, each as likely as both of its evaluations are."""
+    (section,) = sections(results)
+    equal = section.equal_by["seconds"]
+    a, b = "grpo-lr3", "ppo"
+    places = {name: equal.places[name] for name in (a, b)}
+    parts = {name: [(i, weight) for i, weight in zip(place.evaluations, place.weights[0], strict=True) if weight]
+             for name, place in places.items()}  # fmt: skip
+    assert [len(each) for each in parts.values()] == [2, 2]
+    expected = sum(
+        weight * against * outcomes(section.cube(a, "gold_reward", i), section.cube(b, "gold_reward", j), 1.0).loc[0]
+        for i, weight in parts[a]
+        for j, against in parts[b]
+    )
+    found = equal.outcomes(a, b, "gold_reward")
+    assert set(found.columns) <= set(section.curve_prompts)
+    assert found.loc[0].to_numpy() == pytest.approx(expected[found.columns].to_numpy())
+    assert found.to_numpy() == pytest.approx(1 - equal.outcomes(b, a, "gold_reward")[found.columns].to_numpy())
+
+
+def test_a_mixture_wins_ties_and_loses_as_its_parts_do(results):
+    """The share of samples that pass a test lies between those of both evaluations, and all shares are 1."""
+    (section,) = sections(results)
+    equal = section.equal_by["seconds"]
+    won, tied, lost = (
+        equal.share("grpo-lr3", "win_rate", test) for test in (lambda x: x > 0.5, lambda x: x == 0.5, lambda x: x < 0.5)
+    )
+    assert won + tied + lost == pytest.approx(1)
+    assert won + tied / 2 == pytest.approx(equal.estimate("grpo-lr3", "win_rate").mean)
 
 
 def test_who_spends_none_of_a_currency_is_not_ranked(results):
-    """sft and dpo generate nothing; base is ranked, since it spends nothing of anything."""
+    """sft and dpo generate nothing; base is ranked, since it trains nothing."""
     (section,) = sections(results)
     equal = section.equal_by["tokens_generated"]
     assert equal.ranked == ["grpo-lr3", "ppo", "base"]
-    unranked = {standing.algorithm: standing.note for standing in equal.standings if standing.rank is None}
-    assert unranked == {"sft": "spends none", "dpo": "spends none"}
+    assert {name: equal.note(name) for name in ("sft", "dpo")} == {"sft": "spends none", "dpo": "spends none"}
+    assert equal.estimate("sft", "gold_reward") is None
+    board = leaderboard(equal).frame.set_index("algorithm")
+    assert board.index.tolist() == ["grpo-lr3", "ppo", "base", "sft", "dpo"]
+    assert board.loc[["sft", "dpo"], ["primary", "delta", "flops"]].isna().all(axis=None)
 
 
 def test_every_two_that_are_ranked_are_compared(results):
     """Three that generate are three pairs, the better one first, with the difference of their means."""
     (section,) = sections(results)
     equal = section.equal_by["tokens_generated"]
-    assert [(pair.a, pair.b) for pair in equal.pairs] == [("grpo-lr3", "ppo"), ("grpo-lr3", "base"), ("ppo", "base")]
-    means = {standing.algorithm: standing.estimate.mean for standing in equal.standings if standing.rank}
-    assert equal.pairs[1].difference.mean == pytest.approx(means["grpo-lr3"] - means["base"])
+    assert [(pair.a, pair.b) for pair in equal.pairs] == [("ppo", "base"), ("grpo-lr3", "base"), ("grpo-lr3", "ppo")]
+    means = {name: equal.estimate(name, "gold_reward").mean for name in equal.ranked}
+    gain = equal.effects["grpo-lr3"]
+    assert gain.difference.mean == pytest.approx(means["grpo-lr3"] - means["base"])
+    assert {pair.family for pair in equal.pairs} == {EXPLORATORY}
+    assert gain.p_holm == gain.p
 
 
 def test_a_winner_that_stays_is_said_to_stay(results):
@@ -69,8 +117,7 @@ def test_a_winner_that_pays_with_time_can_lose(run):
     equal = section.equal_by["seconds"]
     assert (equal.winner, equal.winner_changes) == ("dpo", True)
     assert "the winner changes from grpo-lr3 to dpo" in equal.sentence
-    last = next(s for s in equal.standings if s.algorithm == "grpo-lr3")
-    assert last.note == "between the start and evaluation 1"
+    assert equal.note("grpo-lr3") == "between the start and evaluation 1"
 
 
 def test_without_a_start_nothing_is_extrapolated(run):
@@ -81,6 +128,36 @@ def test_without_a_start_nothing_is_extrapolated(run):
         ledger = json.loads(path.read_text())
         run.edit(path, probes=[probe | {"seconds": 100 * probe["seconds"]} for probe in ledger["probes"]])
     (section,) = sections(run.results())
-    standing = next(s for s in section.equal_by["seconds"].standings if s.algorithm == "grpo-lr3")
-    assert (standing.rank, standing.estimate) == (None, None)
-    assert standing.note == "first measured beyond this amount"
+    equal = section.equal_by["seconds"]
+    assert equal.estimate("grpo-lr3", "gold_reward") is None
+    assert equal.note("grpo-lr3") == "first measured beyond this amount"
+
+
+def _against_sft(section):
+    return next(pair for pair in section.pairs if {pair.a, pair.b} == {"ppo", "sft"})
+
+
+def test_an_unequal_budget_is_no_matter_where_amounts_are_equal(run):
+    """ppo spent a third of its budget: no verdict as run, and none is kept from it under equal FLOPs."""
+    for seed in (0, 1):
+        path = run.path("ppo", seed) / "ledger.json"
+        ledger = json.loads(path.read_text())
+        short = {"flops": ledger["spent"]["flops"] / 3}
+        probes = [probe | {"flops": probe["flops"] / 3} for probe in ledger["probes"]]
+        run.edit(path, probes=probes, spent=ledger["spent"] | short)
+    (section,) = sections(run.results())
+    equal = section.equal_by["flops"]
+    assert "of the budget" in _against_sft(section).verdict.reason
+    assert "of the budget" not in _against_sft(equal).verdict.reason
+    assert equal.reached("sft") == pytest.approx(1 / 3, rel=0.02)
+
+
+def test_controls_stand_in_it_too_and_lead_nothing(run):
+    """A control that trained is read off at the amount; it neither sets the amount nor wins."""
+    for seed in range(3):
+        run.edit(run.path("grpo-lr3", seed) / "cell.json", is_control=True)
+    (section,) = sections(run.results())
+    equal = section.equal_by["seconds"]
+    assert equal.amount == pytest.approx(31.0)
+    assert "grpo-lr3" in equal.ranked
+    assert equal.winner != "grpo-lr3"

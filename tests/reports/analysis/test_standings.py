@@ -30,7 +30,7 @@ def test_the_ranking_is_in_the_order_of_the_means(five_seeds):
     assert order == section.ranked
     base = ranking.algorithms.index("base")
     assert (ranking.fit.rank_low[base], ranking.fit.rank_high[base]) == (5, 5)
-    assert list(pairs.strengths(ranking, "reward").frame["rank"]) == [1, 2, 3, 4, 5]
+    assert list(pairs.strengths(section, ranking).frame["rank"]) == [1, 2, 3, 4, 5]
 
 
 def change(run, name, metric, values):

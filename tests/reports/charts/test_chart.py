@@ -22,6 +22,9 @@ def section(results):
     return sections(results)[0]
 
 
+WINNERS = ("effects", "versus", "wins", "seeds")
+
+
 @pytest.fixture(scope="module")
 def drawn(section):
     return {chart.name: chart for chart in gallery.all_charts(section)}
@@ -30,11 +33,12 @@ def drawn(section):
 def test_every_chart_that_the_data_allow_is_drawn(drawn):
     """All of them, by the question that they answer."""
     assert list(drawn) == [
-        *("effects", *(f"equal-{axis}" for axis in AXES), "versus", "wins", "seeds"),
+        *WINNERS,
         *("frontier", "kl-profile", *(f"curve-{axis}" for axis in ("steps", "prompts", *AXES[1:]))),
         *("cost-flops", "cost-seconds", "cost-peak-bytes"),
         *("gains", "distribution", "proxy", "length", "win-length", "best-of-n", "variance", "power"),
         "robustness",
+        *(f"{name}-{axis}" for axis in AXES for name in WINNERS),
     ]
 
 
@@ -106,12 +110,14 @@ def test_an_algorithm_looks_the_same_everywhere():
     assert len({(look.colour, look.dashes) for look in many.values()}) == 28
 
 
-def test_equal_gains_are_those_of_the_table(drawn, section):
-    """The chart under equal seconds shows the gains that the standings have, best first."""
-    data = drawn["equal-seconds"].data.set_index("algorithm")
-    standings = {s.algorithm: s.gain for s in section.equal_by["seconds"].standings if s.gain is not None}
-    assert list(data.index) == list(standings)
-    assert {name: gain.mean for name, gain in standings.items()} == data["mean"].to_dict()
+def test_gains_under_an_equal_amount_are_those_of_its_section(drawn, section):
+    """The chart under equal seconds shows that section's gains, best first, and belongs to the one as run."""
+    chart, equal = drawn["effects-seconds"], section.equal_by["seconds"]
+    gains = chart.data.set_index("algorithm")["mean"].to_dict()
+    assert gains == {name: equal.effects[name].difference.mean for name in equal.ranked if name != "base"}
+    assert list(gains) == [name for name in equal.ranked if name != "base"]
+    assert (chart.family, chart.axis) == (drawn["effects"].title, "seconds")
+    assert chart.caption.startswith("Equal seconds: 31.0 s a seed.")
 
 
 def test_seeds_show_every_run(drawn):

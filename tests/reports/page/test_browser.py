@@ -262,7 +262,8 @@ def test_every_column_sorts_both_ways(page):
             for (const turn of [0, 1]) {
                 head.querySelector('button').click();
                 const up = head.getAttribute('aria-sort') === 'ascending';
-                const keys = [...table.tBodies[0].rows].map((row) => row.cells[i].dataset.order);
+                const cells = [...table.tBodies[0].rows].map((row) => row.cells[i]);
+                const keys = cells.map((cell) => cell.dataset.order ?? cell.textContent.trim());
                 const known = numeric ? keys.map(Number.parseFloat).filter((key) => !Number.isNaN(key)) : keys;
                 const ordered = known.every((key, n) => n === 0 || (numeric
                     ? (up ? known[n - 1] <= key : known[n - 1] >= key)
@@ -301,17 +302,28 @@ def test_axes_switch(page):
 def test_equal_by_ranks_the_whole_report_again(watched, results):
     """Another currency shows its sentence, leaderboard and charts; the address keeps it, and "as run" goes back."""
     page, (section,) = watched.page, sections(results)
-    boards = page.locator('.grid[data-table="leaderboard"]'), page.locator('.grid[data-table="equal-seconds"]')
+    boards = page.locator('.grid[data-table="leaderboard"]'), page.locator('.grid[data-table="leaderboard-seconds"]')
     assert (boards[0].is_visible(), boards[1].is_visible()) == (True, False)
     page.locator("#basis label", has_text="seconds").click()
     assert (boards[0].is_visible(), boards[1].is_visible()) == (False, True)
     assert page.locator("header .lede:visible").inner_text() == section.equal_by["seconds"].sentence
-    assert page.locator('.grid[data-table="verdicts-seconds"]').is_visible()
-    assert not page.locator('.grid[data-table="verdicts"]').is_visible()
-    order = [standing.algorithm for standing in section.equal_by["seconds"].standings]
-    assert texts(boards[1].locator('tbody td[data-column="algorithm"]')) == order
-    for chart in ("equal-seconds", "curve-seconds", "cost-seconds"):
+    for table in ("verdicts", "pairwise", "ranking", "metrics"):
+        assert page.locator(f'.grid[data-table="{table}-seconds"]').is_visible()
+        assert not page.locator(f'.grid[data-table="{table}"]').is_visible()
+    assert texts(boards[1].locator("tbody th")) == section.equal_by["seconds"].ranked
+    for chart in (
+        "effects-seconds",
+        "versus-seconds",
+        "wins-seconds",
+        "seeds-seconds",
+        "curve-seconds",
+        "cost-seconds",
+    ):
         assert page.locator(f"#{chart}").is_visible()
+    assert not page.locator("#effects").is_visible()
+    assert "at equal seconds (31.0 s)" in page.locator("#claims li:visible").first.inner_text()
+    said = "getComputedStyle(document.querySelector('.panel:has(#gains) > h4'), '::after').content"
+    assert page.evaluate(said) == '"as run"'
     page.goto(page.url)
     assert boards[1].is_visible()
     page.locator("#basis label", has_text="as run").click()

@@ -32,19 +32,21 @@ def test_only_drawing_is_kept():
 def test_marks_are_named_for_readers_and_screen_readers():
     """A mark tells whose it is, its words, its seed and its prompt; hidden characters are written out."""
     mark = Mark("sft", "sft, seed 1: 0.3\u202e", 1, "p001")
-    root = ElementTree.fromstring(inline(chart_of('<g id="m0"/><g id="m1"/><g id="axes"/>', m0=mark, m1=Mark("dpo"))))
+    groups = '<g id="m0"/><g id="m1"/><g id="axes"/><g id="xtick"><path/></g>'
+    root = ElementTree.fromstring(inline(chart_of(groups, m0=mark, m1=Mark("dpo"))))
     assert root[0].attrib == {
         "data-algorithm": "sft", "role": "img", "aria-label": "sft, seed 1: 0.3\\u202e", "tabindex": "-1",
         "data-seed": "1", "data-prompt": "p001",
     }  # fmt: skip
     assert root[1].attrib == {"data-algorithm": "dpo"}
+    assert len(root) == 3  # an empty group that marks nothing is left out
     assert root[2].attrib == {}
 
 
 def test_numbers_are_cut_to_hundredths():
-    """A coordinate keeps two decimals; integers stay."""
+    """A coordinate keeps two decimals; integers stay; white space that a path needs not goes."""
     root = ElementTree.fromstring(inline(chart_of('<path d="M 1.23456 7 L 0.005 2.5"/>')))
-    assert root[0].get("d") == "M 1.23 7 L 0.00 2.5"
+    assert root[0].get("d") == "M1.23 7L0.00 2.5"
 
 
 def test_two_charts_share_no_id(results):

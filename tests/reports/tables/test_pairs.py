@@ -15,13 +15,15 @@ def test_square_and_long_verdicts_agree(five_seeds):
 
 
 def test_pairs_are_compared_under_an_equal_amount_too(results):
-    """Three that generate are a matrix of three, best first; each cell is its pair's difference and verdict."""
+    """Three that generate are a matrix of three, best first, and a list of three; neither is adjusted."""
     (section,) = sections(results)
     equal = section.equal_by["tokens_generated"]
-    table = pairs.equal_square(section, "tokens_generated")
-    matrix, second = table.frame.set_index("algorithm"), equal.pairs[1]
+    table, listed = pairs.square(equal), pairs.pairwise(equal)
+    matrix, gain = table.frame.set_index("algorithm"), equal.effects["grpo-lr3"]
+    assert (table.name, table.family) == ("verdicts-tokens_generated", "verdicts")
+    assert table.title == "Who beats whom, equal tokens generated"
     assert list(matrix.index) == equal.ranked == ["grpo-lr3", "ppo", "base"]
-    assert (second.a, second.b) == ("grpo-lr3", "base")
-    assert matrix.at["grpo-lr3", "against base"] == f"{second.verdict.label} {second.difference.mean:+.3f}"
-    assert matrix.at["base", "against grpo-lr3"].endswith(f"−{second.difference.mean:.3f}")
-    assert "not adjusted" in table.caption
+    assert matrix.at["grpo-lr3", "against base"] == f"{gain.verdict.label} {gain.difference.mean:+.3f}"
+    assert matrix.at["base", "against grpo-lr3"].endswith(f"−{gain.difference.mean:.3f}")
+    assert listed.frame["p_holm"].tolist() == listed.frame["p"].tolist()
+    assert all("not adjusted" in each.caption for each in (table, listed))
