@@ -101,6 +101,7 @@ class File(Task):
             source=" and ".join(table.name for table in (train_table, test_table) if table is not None),
             bad_rows=tuple(bad_rows),
             references=self._references(test),
+            unread=self._unread(train_table),
         )
 
     def reward(self, rows: Sequence[Row], completions: Sequence[str]) -> list[float]:
@@ -191,6 +192,18 @@ class File(Task):
             if mapping
             else "Say which column is which: columns: {prompt: ..., completion: ...} in the task's settings.",
         )
+
+    def _unread(self, table: Table) -> str:
+        """Of a file that gives prompts alone: the columns beside them, and what they could be."""
+        used = {"prompt", *self.settings.columns.values()}
+        rest = [name for name in table.columns if name not in used]
+        if self._format(table) != "prompts" or self.settings.reward is not None or not rest:
+            return ""
+        mapping = ", ".join(f"{standard}: {name}" for standard, name in suggest(["prompt", *rest]).items())
+        ways = [f"columns: {{{mapping}}} makes one a completion"] if mapping else []
+        ways += ["reward: number or reward: exact compares with answer"] if "answer" in rest else []
+        how = f", though {' and '.join(ways)}" if ways else ""
+        return f"not read: {', '.join(rest)}{how}"
 
     def _row(self, form: Format, values: dict[str, Any]) -> dict[str, Any]:
         """Standard columns, and for a reward the file's others too. Raises ``UnusableRowError``."""

@@ -199,6 +199,18 @@ def dead_seed(results: Results) -> Iterator[Flag]:
                     yield Flag("dead_seed", text, section.title, (name,), True)
 
 
+def no_signal(results: Results) -> Iterator[Flag]:
+    """Every completion of every algorithm has one and the same score: nothing can be told apart by it."""
+    for section in sections(results):
+        metric = section.primary.name
+        scores = [section.values(name, metric).unique() for name in section.finished]
+        found = {float(value) for values in scores for value in values}
+        if section.contenders and len(found) == 1:
+            text = f"Every completion of every algorithm scores {found.pop():.3g} {phrase(metric)}: the task is out of "
+            text += "reach of this model, or without effort, or its reward does not read these answers."
+            yield Flag("no_signal", text, section.title, (), True, (metric,))
+
+
 def hidden_run(results: Results) -> Iterator[Flag]:
     """Runs that a reader would not see: on disk and in no table, failed and left out, or of seeds that others have."""
     for cell, what in unlisted_cells(results):
@@ -320,8 +332,8 @@ def stale_scores(results: Results) -> Iterator[Flag]:
 DETECTORS: Mapping[str, Callable[[Results], Iterator[Flag]]] = {
     detect.__name__: detect
     for detect in (
-        hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, hidden_run, changed_plan, changed_matrix,
-        mixed_precision, mixed_setup, over_optimised, cut_off, stale_scores,
+        hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, no_signal, hidden_run, changed_plan,
+        changed_matrix, mixed_precision, mixed_setup, over_optimised, cut_off, stale_scores,
     )
 }  # fmt: skip
 """By the kind of flag that it finds."""

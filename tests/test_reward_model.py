@@ -9,7 +9,7 @@ import torch
 
 from bakeoff import models
 from bakeoff.errors import RoleError, StoreError
-from bakeoff.reward_model import RewardModel
+from bakeoff.reward_model import RewardModel, _passes
 from bakeoff.roles import RoleModel
 from bakeoff.spec import LoraSpec, ModelSpec, RewardModelSettings
 
@@ -63,6 +63,32 @@ def test_rewards_do_not_depend_on_padding(make_model, make_roles):
     assert beside[1] != pytest.approx(alone[0], abs=1e-3)
 
 
+def test_passes_are_of_like_length_and_bounded(make_model, monkeypatch):
+    """Longest first, as many as the padded tokens allow; one that is too long alone is a pass of its own."""
+    assert list(_passes([(2, 10), (2, 90), (2, 12), (2, 11), (2, 300)], 100)) == [[4], [1], [2, 3, 0]]
+    assert not list(_passes([], 100))
+    model, seen = make_model(), []
+    scored = model._raw
+    monkeypatch.setattr(model, "_raw", lambda prompts, ids: seen.append(len(prompts)) or scored(prompts, ids))
+    prompts = [[3] * length for length in (40, 2, 30, 3)]
+    model.roles.trained.add("reward")
+    assert len(model.rewards(prompts, [[5, 0]] * 4, tokens=84)) == 4
+    assert seen == [2, 2]
+
+
+def test_a_step_in_several_passes_is_the_same_step(make_model, make_roles, tokenizer, monkeypatch):
+    """The gradient of a batch does not depend on how many passes it takes."""
+    found = []
+    for tokens in (10_000, 1):
+        monkeypatch.setattr("bakeoff.reward_model.PASS_TOKENS", tokens)
+        model = make_model()
+        make_roles.perturb(model.roles, "reward", 0.1)
+        fit(model, rankings(tokenizer), steps=3)
+        found.append([parameter.detach().clone() for parameter in model.roles.parameters("reward")])
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-5)
+
+
 def test_the_end_of_a_completion_is_scored(make_model, make_roles):
     """The reward is read at the last token, EOS where it came, though that is the pad token too."""
     model = make_model()
@@ -89,7 +115,7 @@ def test_pairs_of_rankings(make_model, make_roles, monkeypatch):
     """Each pair whose scores differ, numbered within its prompt, in rewards, tokens and log-odds before normalising."""
     model = make_model()
     rewards = {5: 1.0, 6: 3.0, 7: 2.0, 8: -1.0, 9: 0.5}
-    monkeypatch.setattr(model, "rewards", lambda prompts, completions: [rewards[ids[0]] for ids in completions])
+    monkeypatch.setattr(model, "rewards", lambda prompts, completions, **how: [rewards[ids[0]] for ids in completions])
     model.facts["raw_std"] = 2.0
     rows = [
         {"id": "a", "prompt_ids": [1], "completion_ids": [[5], [6, 0], [7]], "scores": [0.0, 1.0, 0.0]},
@@ -160,7 +186,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from bakeoff import models
-from bakeoff.reward_model import RewardModel
+from bakeoff.reward_model import RewardModel, _passes
 from bakeoff.roles import RoleModel
 from bakeoff.spec import LoraSpec, ModelSpec
 

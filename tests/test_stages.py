@@ -244,9 +244,25 @@ def test_a_larger_reward_model_is_another_stage_of_the_same_samples(toy_cell, st
         stages.reward_model()
     assert first.shared[0]["stage"] == second.shared[0]["stage"]
     assert first.shared[1]["stage"] != second.shared[1]["stage"]
-    for stages, algorithm in ((first, "ppo"), (second, "base")):
-        planned = planned_stages(noisy(toy_cell, algorithm, comparisons=6 if stages is first else 12))
+    for stages, comparisons in ((first, 6), (second, 12)):
+        planned = planned_stages(noisy(toy_cell, "ppo", comparisons=comparisons))
         assert [key.id for key in planned if key.charged] == [stage["stage"] for stage in stages.shared]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "paid"), [("base", []), ("dpo", ["samples"]), ("ppo", ["samples", "reward-model"])]
+)
+def test_only_who_trains_on_the_reward_pays_for_its_model(algorithm, paid, toy_cell, stages_of):
+    """Others are measured by it; DPO pays for the samples that its own pairs are made of."""
+    cell = noisy(toy_cell, algorithm, comparisons=6)
+    stages = stages_of(cell)
+    stages.reward_model()
+    if algorithm == "dpo":
+        stages.preferences()
+    assert [stage["kind"] for stage in stages.shared] == paid
+    planned = planned_stages(cell)
+    assert [key.kind for key in planned if key.charged] == paid
+    assert {"samples", "reward-model"} <= {key.kind for key in planned}
 
 
 def test_held_out_pairs_are_samples_that_nobody_pays_for(toy_cell, stages_of):

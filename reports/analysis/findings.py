@@ -17,12 +17,14 @@ Rows = list[dict[str, Any]]
 
 def forest(section: Section, estimates: Mapping[str, Estimate]) -> str:
     """Who gains most over the baseline, by how much, and who beats it; the best mean where there is none."""
-    names, primary = _contenders(section, estimates), formats.phrase(section.primary.name)
+    names, primary = contenders(section, estimates), formats.phrase(section.primary.name)
     best = estimates[names[0]]
     places = formats.decimals([best.mean])
     if not section.effects:
         interval = formats.span(best.low, best.high, places)
         return f"{names[0]} has the best mean {primary}: {formats.fixed(best.mean, places)}, 95% interval {interval}."
+    if all(estimates[name].mean == estimates[name].low == estimates[name].high == 0 for name in names):
+        return f"No algorithm moved {primary}: every gain over {section.baseline} is 0."
     verdicts = {name: section.effects[name].verdict for name in names}
     beat = [name for name in names if verdicts[name].word == "WIN"]
     lost = [name for name in names if verdicts[name].word == "LOSS"]
@@ -48,7 +50,7 @@ def _are(names: Sequence[str]) -> str:
 def frontier(section: Section, rows: Rows) -> str:
     """Who ends highest and who moved least; ``rows`` hold each algorithm's points in training order."""
     rows_by_name = {row["algorithm"]: row for row in rows if row["algorithm"] != section.baseline}
-    ends = {name: rows_by_name[name] for name in _contenders(section, rows_by_name)}
+    ends = {name: rows_by_name[name] for name in contenders(section, rows_by_name)}
     if not ends:
         return "No trained algorithm has finished."
     primary = section.primary.name
@@ -71,7 +73,7 @@ def curve(section: Section, drawn: dict[str, list[Point]], axis: str) -> str:
     """From where to where the best curve goes, and for what."""
     primary = formats.phrase(section.primary.name)
     sign = 1 if section.higher_is_better else -1
-    names = _contenders(section, drawn)
+    names = contenders(section, drawn)
     best = max(names, key=lambda name: sign * drawn[name][-1].estimate.mean)
     first, last = drawn[best][0], drawn[best][-1]
     places = formats.decimals([first.estimate.mean, last.estimate.mean])
@@ -94,7 +96,7 @@ def cost(section: Section, rows: Rows, axis: str) -> str:
     def gain(row: dict[str, Any]) -> str:
         return formats.fixed(row["gain"], formats.decimals(r["gain"] for r in rows), sign=True)
 
-    names = _contenders(section, [row["algorithm"] for row in rows])
+    names = contenders(section, [row["algorithm"] for row in rows])
     mine = [row for row in rows if row["algorithm"] in names]
     best = max(mine, key=lambda row: row["gain"] if section.higher_is_better else -row["gain"])
     cheap = min(mine, key=lambda row: row[total])
@@ -104,7 +106,7 @@ def cost(section: Section, rows: Rows, axis: str) -> str:
     return f"{text}; {cheap['algorithm']} is cheapest, {spent(cheap)}, and gains {gain(cheap)}."
 
 
-def _contenders(section: Section, names: Iterable[str]) -> list[str]:
+def contenders(section: Section, names: Iterable[str]) -> list[str]:
     """Those that a sentence may call best, in their order; all where there are controls only."""
     named = list(names)
     return [name for name in named if name not in section.controls] or named

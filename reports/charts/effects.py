@@ -161,9 +161,8 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         d.axes.set_xlim(0, 1)
         d.axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         d.axes.set_xlabel("share of comparisons: full colour won, half tied, faint lost")
-        best = d.rows[0]
-        for row in d.rows:
-            best = row if row["win_rate"] > best["win_rate"] else best
+        named = findings.contenders(section, [row["algorithm"] for row in d.rows])
+        best = max((row for row in d.rows if row["algorithm"] in named), key=lambda row: row["win_rate"])
         alt = f"{best['algorithm']} wins most often against its start: {best['win_rate']:.0%}, ties counted half."
         caption = "Judged against the start of training on the same prompts. Diamond: wins and half the ties; whisker: "
         caption += interval(section)
@@ -207,7 +206,7 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             side.set_visible(False)
         unsettled = sum(not c.verdict.decides for c in section.pairs)
         settled_pairs = f"{len(section.pairs) - unsettled} of {len(section.pairs)} pairs are settled"
-        alt = f"{settled_pairs}; {names[0]} has the best mean."
+        alt = f"{settled_pairs}; {findings.contenders(section, names)[0]} has the best mean."
         caption = (
             f"How often the row has the higher {formats.phrase(section.primary.name)} than the column on one prompt, "
             "ties counted half. Bold: the pair's difference is settled; light: it is not."

@@ -205,6 +205,8 @@ class TaskData:
     bad_rows: tuple[BadRow, ...] = ()
     references: Mapping[str, float] = field(default_factory=dict)
     """Named gold scores on ``test`` to hold a policy against, e.g. "best constant answer '7'"."""
+    unread: str = ""
+    """What the source holds that the settings do not use, and how to use it: told where an algorithm lacks rows."""
 
 
 class Task(ABC):

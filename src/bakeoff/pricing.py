@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bakeoff import modelfiles, registry
-from bakeoff.contracts import Algorithm, Source
+from bakeoff.contracts import Algorithm, Source, TaskData
 from bakeoff.environment import cores, gpus
 from bakeoff.errors import ModelError
 from bakeoff.executors import default_workers
@@ -46,7 +46,7 @@ def incompatible(cell: CellSpec) -> str | None:
         has |= {"demonstrations", "preferences"}
     if "preferences" in has:
         has |= {"rankings", "reward"}
-    if reasons := [reason for name in names if (reason := _lacking(name, has, cell.task.label, data.provides))]:
+    if reasons := [reason for name in names if (reason := _lacking(name, has, cell.task.label, data))]:
         return reasons[0]
     if unmeasured := _unmeasured(cell, algorithm):
         return unmeasured
@@ -59,7 +59,7 @@ def incompatible(cell: CellSpec) -> str | None:
     return None
 
 
-def _lacking(name: str, has: set[Source], task: str, provides: Collection[Source]) -> str | None:
+def _lacking(name: str, has: set[Source], task: str, data: TaskData) -> str | None:
     """What the algorithm needs of this environment or of the task, which ``has`` that in all, and does not get."""
     algorithm = registry.load("algorithm", name)
     if why := algorithm.unavailable():
@@ -67,7 +67,7 @@ def _lacking(name: str, has: set[Source], task: str, provides: Collection[Source
     if missing := algorithm.consumes - has:
         return (
             f"{name} trains on {', '.join(sorted(missing))}, which task '{task}' neither has nor yields "
-            f"(it has {', '.join(sorted(provides))})"
+            f"(it has {', '.join(sorted(data.provides))}{'; ' + data.unread if data.unread else ''})"
         )
     return None
 

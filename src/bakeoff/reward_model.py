@@ -9,7 +9,7 @@ same for every reward model; the raw mean and deviation are kept beside them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 CHECKED = 64
 """Rankings that rewards are normalised on, and held-out ones that a stage's accuracy is measured on: seconds, on a
 CPU, and enough to tell a reward model that learned from one that did not."""
+
+PASS_TOKENS = 2048
+"""Padded tokens of one pass, at most, but for a single ranking that is longer. Answers that people wrote differ in
+length tenfold: those of like length go through the base together, since padding costs as much as text."""
 
 
 def load_stage(folder: Path) -> RewardModel:
@@ -92,20 +96,25 @@ class RewardModel:
 
     @torch.no_grad()
     def rewards(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, batch: int = 64
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, tokens: int = PASS_TOKENS
     ) -> list[float]:
-        """Rewards of token ids. Raises ``RoleError`` when the head is as it was initialised and nobody trains it."""
+        """Rewards of token ids, in passes of at most ``tokens``, padding included.
+
+        Raises ``RoleError`` when the head is as it was initialised and nobody trains it.
+        """
         head: Any = self.roles.heads["reward"]
         if "reward" not in self.roles.trained and not head.weight.any():
             raise RoleError(
                 "the reward model's head is newly initialised, so its rewards mean nothing.",
                 fix="Load a reward model that was saved, or train this one first.",
             )
-        values: list[float] = []
+        values = [0.0] * len(prompts)
+        lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
         with eval_mode(self.roles.model), self.roles.use("reward"):
-            for start in range(0, len(prompts), batch):
-                part = slice(start, start + batch)
-                values += self._raw(prompts[part], completions[part]).tolist()
+            for part in _passes([(1, length) for length in lengths], tokens):
+                found = self._raw([prompts[i] for i in part], [completions[i] for i in part])
+                for index, value in zip(part, found.tolist(), strict=True):
+                    values[index] = value
         return values
 
     def score(self, rows: Sequence[Row], completions: Sequence[str]) -> list[float]:
@@ -123,8 +132,8 @@ class RewardModel:
 
         prompts, completions = _flat(rankings)
         rewards = self.rewards(prompts, completions)
-        # Once more from the other end: with other neighbours and padding, and the sides of each pair swapped.
-        again = self.rewards(prompts[::-1], completions[::-1])[::-1]
+        # Once more in smaller passes: with other neighbours and other padding.
+        again = self.rewards(prompts, completions, tokens=PASS_TOKENS // 3)
         std = self.facts.get("raw_std", 1.0)
         records, start = [], 0
         for row in rankings:
@@ -166,7 +175,7 @@ class RewardModel:
         rows = asked_for(rankings, settings)
         parameters = self.roles.parameters("reward")
         optimizer = MasterAdamW(parameters, lr=settings.learning_rate)
-        loss = torch.zeros(())
+        total = 0.0
         self.roles.trained.add("reward")
         self.roles.refresh()
         for step in steps(optimizer):
@@ -174,17 +183,20 @@ class RewardModel:
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * decay(step)
             optimizer.zero_grad()
-            with self.roles.use("reward"):
-                loss = self.loss(batch, settings)
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(f"the reward model's loss is {loss.item()} at step {step}")
-                loss.backward()
+            total = 0.0
+            for part in _passes([_size(row) for row in batch], PASS_TOKENS):
+                with self.roles.use("reward"):
+                    loss = self.loss([batch[i] for i in part], settings) * (len(part) / len(batch))
+                    if not torch.isfinite(loss):
+                        raise FloatingPointError(f"the reward model's loss is {loss.item()} at step {step}")
+                    loss.backward()
+                total += loss.item()
             norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            log({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": optimizer.param_groups[0]["lr"]})
+            log({"loss": total, "grad_norm": norm.item(), "learning_rate": optimizer.param_groups[0]["lr"]})
         self.roles.trained.discard("reward")
         self.roles.refresh()
-        self.facts |= {"loss": settings.loss, "comparisons": len(rows), "final_loss": loss.item()}
+        self.facts |= {"loss": settings.loss, "comparisons": len(rows), "final_loss": total}
 
     def loss(self, rankings: Rankings, settings: RewardModelSettings) -> Tensor:
         """Mean over prompts of ``reward_model_loss``; under the active role "reward", with gradients."""
@@ -240,6 +252,27 @@ def _flat(rankings: Rankings) -> tuple[list[list[int]], list[list[int]]]:
     """(prompts, completions), one a completion."""
     prompts = [row["prompt_ids"] for row in rankings for _ in row["scores"]]
     return prompts, [ids for row in rankings for ids in row["completion_ids"]]
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int, int]:
+    """(sequences, tokens of the longest) of a ranking."""
+    return len(row["scores"]), len(row["prompt_ids"]) + max(map(len, row["completion_ids"]))
+
+
+def _passes(sizes: Sequence[tuple[int, int]], tokens: int) -> Iterator[list[int]]:
+    """The indices of ``sizes``, (sequences, tokens of the longest), in parts of like length of at most ``tokens``."""
+    part: list[int] = []
+    count = longest = 0
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index][1]):
+        sequences, length = sizes[index]
+        if part and (count + sequences) * longest > tokens:
+            yield part
+            part, count = [], 0
+        longest = max(longest, length) if part else length
+        part.append(index)
+        count += sequences
+    if part:
+        yield part
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,12 @@ def has_reward_model(cell: CellSpec) -> bool:
     return needed and registry.load("algorithm", cell.algorithm.name).is_sampled()
 
 
+def learns_from_reward(cell: CellSpec) -> bool:
+    """Whether the algorithm or its warm start trains on the reward; if not, a reward model only measures the cell."""
+    names = [cell.algorithm.name, *(stage.algorithm.name for stage in cell.warm_start)]
+    return any("reward" in registry.load("algorithm", name).consumes for name in names)
+
+
 def planned_stages(cell: CellSpec) -> list[StageKey]:
     """The stages that a cell will use, in the order in which it does."""
     keys = StageKeys(cell, "cuda" if visible_gpus() else "cpu")
@@ -152,7 +158,8 @@ def planned_stages(cell: CellSpec) -> list[StageKey]:
             yield keys.samples()
 
     if learned := has_reward_model(cell):
-        use(*([] if "preferences" in has else [keys.samples()]), keys.reward_model())
+        model = [*([] if "preferences" in has else [keys.samples()]), keys.reward_model()]
+        use(*(replace(key, charged=learns_from_reward(cell)) for key in model))
     for number, stage in enumerate(cell.warm_start):
         consumed = registry.load("algorithm", stage.algorithm.name).consumes
         use(*derived(consumed), key := keys.warm_start(number))

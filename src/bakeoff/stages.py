@@ -20,7 +20,7 @@ from bakeoff.errors import Incompatible
 from bakeoff.rows import pieces
 from bakeoff.seeds import derive_seed
 from bakeoff.setup import Setup
-from bakeoff.stageids import StageKey, StageKeys, has_reward_model
+from bakeoff.stageids import StageKey, StageKeys, has_reward_model, learns_from_reward
 
 if TYPE_CHECKING:
     import datasets
@@ -263,7 +263,7 @@ class Stages:
         setup, spec = self.setup, self.setup.cell.preparation
         if not has_reward_model(setup.cell):
             return
-        model = self.new_reward_model()
+        model, paid = self.new_reward_model(), len(self.shared)
         learned_from = self._ranked("rankings", "{samples} samples of the start by {by}")
         key = self.keys.reward_model()
 
@@ -296,6 +296,8 @@ class Stages:
             shutil.rmtree(checkpoints.folder, ignore_errors=True)
 
         model.restore(self._stage(key, build))
+        if not learns_from_reward(setup.cell):
+            del self.shared[paid:]  # it measures this cell, and measuring is nobody's training cost
         setup.train_reward = model.score
         facts, noise = model.facts, spec.reward_model.label_noise
         told = f"reward model, loss {facts['loss']}, of {facts['comparisons']} comparisons"

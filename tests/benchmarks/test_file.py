@@ -288,3 +288,24 @@ def test_a_folder_of_texts(tmp_path):
     assert data.provides == {"text", "prompts", "demonstrations"}
     assert len(data.train) + len(data.test) == 30
     assert data.train[0]["text"].startswith(data.train[0]["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "told"),
+    [
+        (
+            {"prompt": "1 + 1?", "solution": "It is 2.", "answer": "2"},
+            {},
+            "not read: solution, answer, though columns: {completion: answer} makes one a completion and "
+            "reward: number or reward: exact compares with answer",
+        ),
+        ({"prompt": "1 + 1?", "level": 3}, {}, "not read: level"),
+        ({"prompt": "1 + 1?", "answer": "2"}, {"reward": "number"}, ""),
+        ({"prompt": "1 + 1?", "completion": "2", "level": 3}, {}, ""),
+    ],
+)
+def test_a_file_of_prompts_says_what_else_it_could_give(row, settings, told, tmp_path):
+    """Columns that nothing uses are named, with the settings that would use them."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row | {"prompt": f"{n} + 1?"}) + "\n" for n in range(8)))
+    assert File(FileSettings(train=path, **settings)).load().unread == told

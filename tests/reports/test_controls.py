@@ -107,7 +107,11 @@ def test_no_sentence_calls_a_control_best(controlled):
     (section,) = sections(controlled.results())
     said = {chart.name: chart.alt for chart in gallery.all_charts(section)}
     assert said["effects"].startswith("dpo gains most")
-    assert all(BEST not in text for name, text in said.items() if name.startswith(("effects", "curve", "cost")))
+    assert all(
+        BEST not in text
+        for name, text in said.items()
+        if name.startswith(("effects", "versus", "wins", "curve", "cost"))
+    )
     for equal in section.equal_by.values():
         assert equal.winner != BEST and BEST not in equal.sentence
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bakeoff.reports.analysis.section import sections
+from bakeoff.reports.charts import effects
 from bakeoff.reports.flags import DETECTORS, blocking, flags
 from bakeoff.reports.frame import Results
 from bakeoff.reports.markdown import Markdown
@@ -81,11 +82,12 @@ def edit_samples(run, algorithm, seed, change):
         write_judge(run, by_gold)
 
 
-def edit_scores(run, algorithm, metric, shift):
+def edit_scores(run, algorithm, metric, change):
     for seed in run.seeds:
         path = run.path(algorithm, seed) / "scores.parquet"
         scores = pd.read_parquet(path)
-        scores.loc[scores["metric"] == metric, "value"] += shift
+        chosen = scores["metric"] == metric
+        scores.loc[chosen, "value"] = change(scores.loc[chosen, "value"])
         scores.to_parquet(path)
 
 
@@ -141,6 +143,13 @@ def dead_seed(run):
     return ["dpo seed 1 learned nothing"]
 
 
+def no_signal(run):
+    """Nobody ever got an answer right."""
+    for algorithm in ("base", "sft", "dpo", "ppo", "grpo-lr3"):
+        edit_scores(run, algorithm, "gold_reward", lambda values: 0.0 * values)
+    return ["scores 0 gold reward"]
+
+
 def hidden_run(run):
     """A run that diverged was taken out of the plan."""
     folder = run.folder / "cells" / "sent-ppo-3"
@@ -190,7 +199,7 @@ def _edit_parity(run, algorithm, seed, **changed):
 
 def over_optimised(run):
     """GRPO's training reward rose while its gold reward fell under that of the base."""
-    edit_scores(run, "grpo-lr3", "gold_reward", -0.9)
+    edit_scores(run, "grpo-lr3", "gold_reward", lambda values: values - 0.9)
     shutil.rmtree(run.folder / "scored")
     write_judge(run, by_gold)
     return ["grpo-lr3 gained", "gold reward"]
@@ -218,7 +227,7 @@ def stale_scores(run):
 
 
 PLANTED = (
-    hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, hidden_run, changed_plan,
+    hacked_judge, silent_judge, leaked_prompt, unequal_budget, dead_seed, no_signal, hidden_run, changed_plan,
     changed_matrix, mixed_precision, mixed_setup, over_optimised, cut_off, stale_scores,
 )  # fmt: skip
 
@@ -243,6 +252,15 @@ def test_planted_defect_is_flagged(plant, clean):
 
 
 # ------------------------------------------------------------------------------------------ the rest
+
+
+def test_where_nothing_can_be_told_apart_nothing_is_said_to_be_equal(clean):
+    """Two that both score 0 on every prompt are not EQUIVALENT: the task asks too much; the headline says so."""
+    no_signal(clean)
+    (section,) = sections(clean.results())
+    assert {pair.verdict.word for pair in section.pairs} == {"INCONCLUSIVE"}
+    assert all("out of reach" in pair.verdict.reason for pair in section.pairs)
+    assert effects.forest(section).alt == "No algorithm moved gold reward: every gain over base is 0."
 
 
 def test_flag_blocks_what_it_is_about(clean):
