@@ -31,6 +31,7 @@ QUESTIONS: dict[str, tuple[Draw, ...]] = {
         reward.over_optimisation,
         training.proxy,
         training.efficiency,
+        prompts.completion_lengths,
         prompts.lengths,
         design.best_of,
         reward.reliability,

@@ -20,6 +20,7 @@ TICKS = 8
 """On the axis of lengths, at most."""
 CURVE = 40
 """Points of a fitted line."""
+LENGTH = "length_tokens"
 NARROWEST = float(np.log2(1.12))
 """Of the axis of lengths, to either side: what is a hundredth longer stands at the middle."""
 
@@ -74,23 +75,13 @@ def distribution(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     with drawing(section, canvas, 4.0) as d:
         medians = {}
         for name in section.finished:
-            values = np.sort(section.grid(name, primary).mean().to_numpy())
-            shares = np.arange(1, len(values) + 1) / len(values)
-            d.line(name, values, shares, linestyle=d.looks[name].dashes, drawstyle="steps-post")
-            for q in (0.1, 0.25, 0.5, 0.75, 0.9):
-                value = float(np.quantile(values, q))
-                d.dot(name, value, q, f"{name}: {q:.0%} of prompts score at most {formats.fixed(value)}", size=5)
-                d.rows.append({"algorithm": name, "share": q, primary: value})
-            medians[name] = float(np.median(values))
-            d.end(name, float(values[-1]), 1.0)
+            values = section.grid(name, primary).mean().to_numpy()
+            medians[name] = _shares(d, name, values, primary, "prompts score at most")
         if not medians:
             return None
-        d.axes.set_ylim(0, 1.02)
-        d.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         d.axes.set_xlabel(d.label(suffix=" of a prompt"))
         d.axes.set_ylabel("share of prompts at or below")
-        style.format_axis(d.axes, "x", style.short, ticks=8)
-        d.axes.legend(handles=d.handles(), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+        _share_axes(d)
         order = sorted(medians, key=lambda name: medians[name], reverse=section.higher_is_better)
         alt = f"{order[0]} has the best median prompt, {formats.fixed(medians[order[0]])}; {order[-1]} the worst, "
         alt += f"{formats.fixed(medians[order[-1]])}."
@@ -99,15 +90,62 @@ def distribution(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         return d.chart("distribution", "All prompts, not the mean alone", alt=alt, caption=caption)
 
 
+def _shares(d: Drawing, name: str, values: np.ndarray, metric: str, what: str) -> float:
+    """An algorithm's line of shares at or below a value, with marks at some; gives the median."""
+    ordered = np.sort(values)
+    shares = np.arange(1, len(ordered) + 1) / len(ordered)
+    d.line(name, ordered, shares, linestyle=d.looks[name].dashes, drawstyle="steps-post")
+    for q in (0.1, 0.25, 0.5, 0.75, 0.9):
+        value = float(np.quantile(ordered, q))
+        d.dot(name, value, q, f"{name}: {q:.0%} of {what} {formats.fixed(value)}", size=5)
+        d.rows.append({"algorithm": name, "share": q, metric: value})
+    return float(np.median(ordered))
+
+
+def _share_axes(d: Drawing) -> None:
+    d.axes.set_ylim(0, 1.02)
+    d.axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    style.format_axis(d.axes, "x", style.short, ticks=8)
+    d.axes.legend(handles=d.handles(), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+
+
+def completion_lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
+    """The share of completions that are at most so long; none where all but a twentieth of each are of one length."""
+    writers = [name for name in section.finished if name not in section.idle or name == section.baseline]
+    lengths = {name: section.values(name, LENGTH).to_numpy(float) for name in writers if LENGTH in section.metrics}
+    lengths = {name: values for name, values in lengths.items() if len(values)}
+    longest = max((values.max() for values in lengths.values()), default=0.0)
+    if all(np.quantile(values, 0.05) == longest for values in lengths.values()):
+        return None
+    with drawing(section, canvas, 4.0) as d:
+        medians = {
+            name: _shares(d, name, values, LENGTH, "completions have at most, in tokens,")
+            for name, values in lengths.items()
+        }
+        d.axes.set_xlabel("length of a completion, tokens")
+        d.axes.set_ylabel("share of completions at or below")
+        _share_axes(d)
+        long, short = (pick(medians, key=lambda name: medians[name]) for pick in (max, min))
+        alt = f"{long} writes the longest completions, {formats.fixed(medians[long], 0)} tokens in the median; {short} "
+        alt += f"the shortest, {formats.fixed(medians[short], 0)}."
+        if medians[long] == medians[short]:
+            alt = f"All have the same median length, {formats.fixed(medians[long], 0)} tokens."
+        caption = (
+            "Every completion at the end of training, of all seeds. Markers: the 10th, 25th, 50th, 75th and 90th of "
+        )
+        caption += "a hundred. An upright line at the right is the length limit."
+        return d.chart("lengths", "How long the completions are", alt=alt, caption=caption)
+
+
 def lengths(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     """Win rate against how much longer the answer is than the baseline's: does length win?"""
-    if section.baseline is None or not {"win_rate", "length_tokens"} <= set(section.metrics):
+    if section.baseline is None or not {"win_rate", LENGTH} <= set(section.metrics):
         return None
-    start = section.grid(section.baseline, "length_tokens")
+    start = section.grid(section.baseline, LENGTH)
     with drawing(section, canvas, 4.0) as d:
         slopes, drawn = {}, []
         for name in section.trained:
-            own, won = section.grid(name, "length_tokens"), section.grid(name, "win_rate")
+            own, won = section.grid(name, LENGTH), section.grid(name, "win_rate")
             seeds = own.index.intersection(start.index).intersection(won.index)
             prompts = own.columns.intersection(start.columns).intersection(won.columns)
             long, short, y = (frame.loc[seeds, prompts].to_numpy(float).ravel() for frame in (own, start, won))

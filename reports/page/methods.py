@@ -239,7 +239,8 @@ CHARTS = {
     "effects": "gain", "versus": "win-rate", "wins": "win-rate", "seeds": "mean",
     "frontier": "frontier", "kl-profile": "kl", "curve": "mean", "cost": "spent", "gains": "gain",
     "distribution": "mean", "over-optimisation": "over-optimisation", "proxy": "over-optimisation", "length": "mean",
-    "win-length": "length-controlled", "best-of-n": "frontier", "reliability": "calibration", "judge": "judge",
+    "lengths": "mean", "win-length": "length-controlled", "best-of-n": "frontier", "reliability": "calibration",
+    "judge": "judge",
     "variance": "variance", "power": "detectable", "robustness": "robustness", "across": "across",
 }  # fmt: skip
 PREFIXES = {

@@ -245,7 +245,7 @@ def _leaderboard_caption(section: Section) -> str:
         what = "KL efficiency and best-of-n" if _efficient(section) else "Best-of-n"
         parts.append(f"{what}: from {pool.samples} reference samples on {pool.prompts} prompts.")
         if pool.policies and not _efficient(section):
-            parts.append("No KL efficiency: every contender went further than so few samples can say anything of.")
+            parts.append("No KL efficiency: so few samples, or so even ones, cannot say what so much KL can buy.")
     return " ".join(parts)
 
 

@@ -36,7 +36,7 @@ def test_every_chart_that_the_data_allow_is_drawn(drawn):
         *WINNERS,
         *("frontier", "kl-profile", *(f"curve-{axis}" for axis in ("steps", "prompts", *AXES[1:]))),
         *("cost-flops", "cost-seconds", "cost-peak-bytes"),
-        *("gains", "distribution", "proxy", "length", "win-length", "best-of-n", "variance", "power"),
+        *("gains", "distribution", "proxy", "length", "lengths", "win-length", "best-of-n", "variance", "power"),
         "robustness",
         *(f"{name}-{axis}" for axis in AXES for name in WINNERS),
     ]
@@ -127,6 +127,18 @@ def test_seeds_show_every_run(drawn):
     assert list(data.loc[data["status"] != "ok", "algorithm"]) == ["ppo"]
     assert data["gold_reward"].isna().sum() == 1
     assert "1 run without a result" in drawn["seeds"].caption
+
+
+def test_lengths_are_drawn_where_they_differ(drawn, run):
+    """Quantiles rise; where nearly every completion ends at the limit there is nothing to draw."""
+    data = drawn["lengths"].data
+    assert all(rows["length_tokens"].is_monotonic_increasing for _, rows in data.groupby("algorithm"))
+    assert set(data["algorithm"]) == {"base", "sft", "dpo", "ppo", "grpo-lr3"}
+    for cell in run.folder.glob("cells/*/scores.parquet"):
+        scores = pd.read_parquet(cell)
+        scores.assign(value=scores["value"].where(scores["metric"] != "length_tokens", 12.0)).to_parquet(cell)
+    (section,) = sections(run.results())
+    assert charts_prompts.completion_lengths(section) is None
 
 
 def test_wins_add_up(drawn):
