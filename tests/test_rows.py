@@ -3,7 +3,7 @@
 import pytest
 
 from bakeoff.contracts import TaskData, TaskSettings
-from bakeoff.errors import DataError, ModelError
+from bakeoff.errors import Incompatible, ModelError
 from bakeoff.rows import Tokenised, blank_id, blocks, pieces, tokenise, tokenise_row
 
 CHAT = [{"role": "user", "content": "hi"}]
@@ -41,7 +41,7 @@ def test_conversations_go_through_the_chat_template(reply, tokenizer):
 def test_a_conversation_without_a_template_is_an_error(tokenizer):
     """The message says that the model is no chat model."""
     tokenizer = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<eos>")
-    with pytest.raises(DataError, match="no chat template"):
+    with pytest.raises(Incompatible, match="no chat template"):
         tokenise_row({"id": "1", "prompt": CHAT}, tokenizer)
 
 
@@ -89,7 +89,7 @@ def test_a_conversation_that_the_template_refuses_is_left_out(tokenizer, monkeyp
     common = tokenise(data(rows), tokenizer, TaskSettings())
     assert [row.row["id"] for row in common.train] == ["1"]
     assert common.left_out == {"a conversation that the chat template refuses (train)": 1}
-    with pytest.raises(DataError, match="1 with a conversation that the chat template refuses") as caught:
+    with pytest.raises(Incompatible, match="1 with a conversation that the chat template refuses") as caught:
         tokenise(data(rows[1:]), tokenizer, TaskSettings())
     assert "another model" in caught.value.fix
 
@@ -103,7 +103,7 @@ def test_a_completion_with_its_eos_just_fits(tokenizer):
 
 def test_a_split_without_rows_is_an_error(tokenizer):
     """The message says why, and which setting to raise."""
-    with pytest.raises(DataError, match=r"(?s)no train row is left of 1: 1 with a prompt over 1.*max_prompt_tokens"):
+    with pytest.raises(Incompatible, match=r"(?s)no train row is left of 1: 1 with a prompt over 1.*max_prompt_tokens"):
         tokenise(data([{"id": "1", "prompt": "abc"}]), tokenizer, TaskSettings(max_prompt_tokens=1))
 
 

@@ -7,7 +7,7 @@
     ├── ModelError         a model cannot be found, read or loaded as asked
     ├── StoreError         a run on disk is unreadable, of another version, or in use
     ├── RoleError          an adapter was switched where that would corrupt gradients
-    ├── Incompatible       a task cannot give what an algorithm consumes
+    ├── Incompatible       task, model and algorithm do not go together
     └── BudgetError        a budget limits nothing, or a limit is not a positive number
 
 A message says what happened and why; ``fix`` says how to mend it. Both are printed.
@@ -59,7 +59,8 @@ class RoleError(BakeoffError):
 
 
 class Incompatible(BakeoffError):  # noqa: N818
-    """A task cannot give what an algorithm consumes: the cell is not run, and the report says why."""
+    """Task, model and algorithm do not go together, such as rows that are all too long: the cell is not run, and the
+    report says why."""
 
 
 class BudgetError(BakeoffError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from bakeoff.contracts import Row, TaskData, TaskSettings
-from bakeoff.errors import DataError, ModelError
+from bakeoff.errors import Incompatible, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,7 +45,7 @@ class CommonRows:
 
 
 def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, settings: TaskSettings) -> CommonRows:
-    """Render, tokenise and filter both splits. Raises ``DataError`` when a split is left empty."""
+    """Render, tokenise and filter both splits. Raises ``Incompatible`` when a split is left empty."""
     left_out: Counter[str] = Counter()
     splits = {}
     for split, rows in (("train", data.train), ("test", data.test)):
@@ -54,7 +54,7 @@ def tokenise(data: TaskData, tokenizer: PreTrainedTokenizerBase, settings: TaskS
         ]
         if not splits[split]:
             reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
-            raise DataError(
+            raise Incompatible(
                 f"no {split} row is left of {len(rows)}: {reasons or 'there were none'}.",
                 fix="Raise the task's max_prompt_tokens or max_new_tokens, or use another model's template.",
             )
@@ -130,7 +130,7 @@ def blocks(texts: Iterable[Sequence[int]], length: int) -> list[list[int]]:
 
 def _render(messages: Any, tokenizer: PreTrainedTokenizerBase, *, open_turn: bool) -> str:
     if not tokenizer.chat_template:
-        raise DataError(
+        raise Incompatible(
             "the rows are conversations, but the model's tokenizer has no chat template.",
             fix="Use a chat model, or rows with plain text prompts.",
         )
