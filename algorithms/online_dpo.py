@@ -31,6 +31,13 @@ class OnlineDPOSettings(OnPolicySettings):
             raise ValueError("a pair needs its whole group: minibatches must not exceed prompts_per_rollout")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_clipped(self) -> OnlineDPOSettings:
+        for name in ("clip_low", "clip_high"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect: online DPO's loss is of pairs and clips no ratio")
+        return self
+
 
 class OnlineDPO(OnPolicyAlgorithm):
     """DPO's sigmoid loss on the best and the worst of each group."""

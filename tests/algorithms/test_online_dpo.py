@@ -46,3 +46,12 @@ def test_a_group_is_not_divided():
     settings = registry.load("algorithm", "online-dpo").Settings
     with pytest.raises(ValueError, match="whole group"):
         settings(prompts_per_rollout=4, group=2, minibatches=8)
+
+
+@pytest.mark.parametrize("name", ["clip_low", "clip_high"])
+def test_a_clip_that_would_do_nothing_is_refused(name):
+    """The message says why; the defaults, which come back from a cell's record, are taken."""
+    settings = registry.load("algorithm", "online-dpo").Settings
+    assert settings(**settings().model_dump())
+    with pytest.raises(ValueError, match=f"{name} has no effect"):
+        settings(**{name: 0.1})
