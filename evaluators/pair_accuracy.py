@@ -38,7 +38,7 @@ class PairAccuracy(Evaluator):
         ),
         Metric(
             "swap_consistency", "share of pairs", "higher",
-            "1 when the same side wins in a second scoring, in other batches.", 0.0, 1.0,
+            "1 when the same side wins in a second scoring, beside other texts.", 0.0, 1.0,
         ),
     )  # fmt: skip
 

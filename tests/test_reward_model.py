@@ -69,11 +69,27 @@ def test_passes_are_of_like_length_and_bounded(make_model, monkeypatch):
     assert not list(_passes([], 100))
     model, seen = make_model(), []
     scored = model._raw
-    monkeypatch.setattr(model, "_raw", lambda prompts, ids: seen.append(len(prompts)) or scored(prompts, ids))
-    prompts = [[3] * length for length in (40, 2, 30, 3)]
+    monkeypatch.setattr(
+        model, "_raw", lambda prompts, ids: seen.append(list(map(len, prompts))) or scored(prompts, ids)
+    )
+    monkeypatch.setattr("bakeoff.reward_model.PASS_TOKENS", 84)
     model.roles.trained.add("reward")
-    assert len(model.rewards(prompts, [[5, 0]] * 4, tokens=84)) == 4
-    assert seen == [2, 2]
+    model.rewards([[3] * length for length in (40, 2, 30, 3)], [[5, 0]] * 4)
+    assert seen == [[40, 30], [3, 2]]
+
+
+def test_the_second_scoring_is_beside_others(make_model, monkeypatch):
+    """Also of short texts that fit into one pass, and of long ones that are a pass each."""
+    for length in (4, 40):
+        model, seen = make_model(), []
+        scored = model._raw
+        monkeypatch.setattr(model, "_raw", lambda *ids: seen.append(len(ids[0])) or scored(*ids))  # noqa: B023
+        monkeypatch.setattr("bakeoff.reward_model.PASS_TOKENS", 50)
+        model.roles.trained.add("reward")
+        row = {"id": "a", "prompt_ids": [3] * length, "completion_ids": [[5, 0], [6, 0]], "scores": [0.0, 1.0]}
+        model.pairs([row | {"id": str(number)} for number in range(4)])
+        first, again = ([8], [3, 3, 2]) if length == 4 else ([1] * 8, [3, 3, 2])
+        assert seen == [*first, *again]
 
 
 def test_a_step_in_several_passes_is_the_same_step(make_model, make_roles, tokenizer, monkeypatch):

@@ -1,6 +1,6 @@
 """Equal by what? A section once more, as it stood where all algorithms had spent the same of one currency.
 
-The amount is the largest that every contender's every seed reached. An algorithm between two of its evaluations counts
+The amount is the largest that every seed of every contender reached. An algorithm between two of its evaluations counts
 as a mixture of the two: each of its scores is that of the earlier one or of the later one, as likely as the amount is
 near to it. So every mean lies on the straight line between theirs, seed by seed and prompt by prompt, and a win rate
 is one of such a mixture. Nothing is extrapolated. By what an algorithm spends none of, it cannot be set equal: it has
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -68,6 +69,10 @@ class EqualSection(Section):
         """The amount as people read it: "31.0 s", "6.06 T"."""
         return formats.duration(self.amount) if self.currency == "seconds" else formats.si(self.amount)
 
+    @property
+    def preface(self) -> str:
+        return f"Equal {formats.phrase(self.currency)}: {self.each} a seed. "
+
     def note(self, algorithm: str) -> str:
         """How an algorithm's scores came about, or why there are none; empty for what has none as run either."""
         place = self.places.get(algorithm)
@@ -81,17 +86,33 @@ class EqualSection(Section):
 
     @property
     def winner(self) -> str:
-        return self._order[0]
+        """The best contender there; empty where nothing tells them apart."""
+        return "" if self.is_level else self._order[0]
 
-    @property
+    @cached_property
     def leader(self) -> str:
-        """The best contender as run."""
-        return next(name for name in self.whole.ranked if name in self.whole.contenders)
+        """The best contender at the end of the run, on the same prompts."""
+        primary = self.primary.name
+        ends = {name: self.whole.on_curve(self.whole.grid(name, primary)) for name in self.whole.contenders}
+        sign = self.direction(primary)
+        return max(ends, key=lambda name: sign * float(ends[name].to_numpy().mean()) if ends[name].size else -np.inf)
 
     @property
     def winner_changes(self) -> bool:
         """Another contender leads than at the end of the run."""
-        return self.winner != self.leader
+        return bool(self.winner) and self.winner != self.leader
+
+    @cached_property
+    def is_level(self) -> bool:
+        """Whether all contenders have one and the same mean."""
+        return len({self._mean(name) for name in self._order}) == 1
+
+    @property
+    def order(self) -> str:
+        """Contenders and the baseline, best first: "grpo > ppo = base"."""
+        names = [name for name in self.ranked if name not in self.controls or name == self.baseline]
+        signs = [" = " if self._mean(a) == self._mean(b) else " > " for a, b in pairwise(names)]
+        return "".join(part for pair in zip(names, [*signs, ""], strict=True) for part in pair)
 
     @property
     def _order(self) -> list[str]:
@@ -101,7 +122,9 @@ class EqualSection(Section):
     def sentence(self) -> str:
         """Whether the winner changes, in words."""
         first, second = self._order[:2]
-        text = f"Under equal {formats.phrase(self.currency)} ({self.each})"
+        text, primary = f"Under equal {formats.phrase(self.currency)} ({self.each})", formats.phrase(self.primary.name)
+        if self.is_level:
+            return f"{text} nothing tells the algorithms apart: all have {formats.fixed(self._mean(first))} {primary}."
         if self.leader not in self.places:
             text += f" {first} leads ({self.leader} is not ranked: {self.note(self.leader)})"
         elif self.winner_changes:
@@ -109,14 +132,20 @@ class EqualSection(Section):
         else:
             text += f" the winner stays {first}"
         pair = next((pair for pair in self.pairs if (pair.a, pair.b) == (first, second)), None)
-        if pair is None:
-            return f"{text}."
-        gap = pair.difference
-        places = formats.decimals([gap.mean])
-        told = f"{formats.fixed(gap.mean, places, sign=True)} {formats.phrase(self.primary.name)}"
-        return (
-            f"{text}, {told} {formats.span(gap.low, gap.high, places, sign=True)} over {second}: {pair.verdict.label}."
-        )
+        if pair is not None:
+            gap = pair.difference
+            places = formats.decimals([gap.mean])
+            told = f"{formats.fixed(gap.mean, places, sign=True)} {primary}"
+            told += f" {formats.span(gap.low, gap.high, places, sign=True)}"
+            text += f", {told} over {second}: {pair.verdict.label}"
+        best = next(name for name in self.whole.ranked if name in self.whole.contenders)
+        return f"{text}." + (f" On all prompts {best} leads at the end." if best != self.leader else "")
+
+    def seeds(self, algorithm: str) -> tuple[int, int]:
+        """(seeds that are read here, seeds planned) of an algorithm."""
+        ok, planned = self.whole.seeds(algorithm)
+        place = self.places.get(algorithm)
+        return len(place.seeds) if place else ok, planned
 
     # ---------------------------------------------------------------- what a section reads, at the amount
 
@@ -214,21 +243,22 @@ def by_currency(section: Section) -> dict[str, EqualSection]:
 
 
 def _equal(section: Section, currency: str, trained: list[str], paths: dict[str, _Path]) -> EqualSection | None:
-    spent = {name: path.spent[currency] for name, path in paths.items() if (path.spent[currency][:, -1] > 0).all()}
-    ends = [float(amounts[:, -1].min()) for name, amounts in spent.items() if name in section.contenders]
+    spend = {name: path for name, path in paths.items() if (path.spent[currency][:, -1] > 0).all()}
+    ends = [float(path.spent[currency][:, -1].min()) for name, path in spend.items() if name in section.contenders]
     if len(ends) < 2:
         return None
     amount = min(ends)
     places, notes = {}, {}
     for name in trained:
-        if name not in spent:
-            notes[name] = "spends none"
-        elif spent[name][:, 0].max() > amount:
-            notes[name] = "first measured beyond this amount"
-        elif spent[name][:, -1].min() < amount:
+        path = spend.get(name)
+        if path is None:
+            notes[name] = "spends none" if name in paths else "has no scores on the prompts of the learning curves"
+        elif path.spent[currency][:, -1].min() < amount:
             notes[name] = "spent less than this amount"
+        elif (reaching := path if path.spent[currency][:, 0].max() <= amount else path.from_start()) is None:
+            notes[name] = "first measured beyond this amount"
         else:
-            places[name] = paths[name].at(currency, amount)
+            places[name] = reaching.at(currency, amount)
     if len([name for name in places if name in section.contenders]) < 2:
         return None
     return EqualSection(
@@ -244,6 +274,16 @@ class _Path:
     seeds: pd.Index
     evaluations: tuple[int, ...]
     spent: dict[str, Floats]
+    starts: pd.Index
+    """The seeds whose baseline stands for ``START``; empty where an evaluation is there already, or none can be."""
+
+    def from_start(self) -> _Path | None:
+        """The same from ``START`` on, of the seeds that have one; None where none has."""
+        kept = self.seeds.isin(self.starts)
+        if not kept.any():
+            return None
+        spent = {name: np.insert(amounts[kept], 0, 0.0, axis=1) for name, amounts in self.spent.items()}
+        return _Path(self.seeds[kept], (START, *self.evaluations), spent, self.starts)
 
     def at(self, currency: str, amount: float) -> Place:
         weights = np.zeros((len(self.seeds), len(self.evaluations)))
@@ -261,8 +301,9 @@ class _Path:
     def _how(self, weights: Floats) -> str:
         """Between which evaluations the seeds were, in words."""
         from_start = not any(amounts[:, 0].any() for amounts in self.spent.values())
-        names = [f"evaluation {i}" for i in range(not from_start, len(self.evaluations) + (not from_start))]
-        names = ["the start" if from_start else names[0], *names[1:-1], "the end"]
+        last = len(self.evaluations) - 1
+        names = [f"evaluation {i + (not from_start)}" for i in range(last)] + ["the end"]
+        names[0] = "the start" if from_start and last else names[0]
         used = [name for name, column in zip(names, weights.T, strict=True) if column.any()]
         return f"measured at {used[0]}" if len(used) == 1 else f"between {used[0]} and {used[-1]}"
 
@@ -271,13 +312,13 @@ def _path(section: Section, name: str) -> _Path | None:
     """None for what has no scores on the prompts of the learning curves."""
     primary, count = section.primary.name, section.probe_count(name)
     spent = {evaluation: section.spent(name, evaluation) for evaluation in range(count)}
-    if section.baseline is not None and count and float(spent[0]["fraction"].min()) > 0:
-        nothing = pd.DataFrame(0.0, index=section.grid(section.baseline, primary).index, columns=spent[0].columns)
-        spent = {START: nothing} | spent
     seeds = section.grid(name, primary).index
     for evaluation, costs in spent.items():
         seeds = seeds.intersection(costs.index).intersection(_evaluated(section, name, primary, evaluation).seeds)
     if not len(seeds) or not len(section.curve_prompts):
         return None
+    starts = pd.Index([], dtype=int)
+    if section.baseline is not None and float(spent[0]["fraction"].min()) > 0:
+        starts = section.grid(section.baseline, primary).index
     amounts = {k: np.stack([costs.loc[seeds, k].to_numpy(float) for costs in spent.values()], axis=1) for k in LEDGER}
-    return _Path(seeds, tuple(spent), amounts)
+    return _Path(seeds, tuple(spent), amounts, starts)

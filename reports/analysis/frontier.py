@@ -100,9 +100,14 @@ class Overoptimised:
 
 
 def of(section: Section) -> Frontier | None:
-    """The frontier of a section by its primary metric; None where no pool was drawn or scored by that metric."""
+    """The frontier of a section by its primary metric; None where no pool was drawn or scored by that metric.
+
+    Under an equal amount it is of the prompts that scores are read on there.
+    """
     metric, wide = section.primary.name, _pool(section)
-    if wide is None:
+    if wide is not None and section.currency:
+        wide = wide.loc[wide.index.intersection(section.curve_prompts)]
+    if wide is None or wide.empty:
         return None
     rewards, sign = wide.to_numpy(float), section.direction(metric)
     kls, tilts = tilted(rewards, sign=sign)

@@ -71,6 +71,11 @@ class Section:
         """The same for their titles: ", equal FLOPs"."""
         return f", equal {formats.phrase(self.currency)}" if self.currency else ""
 
+    @property
+    def preface(self) -> str:
+        """What captions begin with: the amount that all have spent the same of; empty for a section as run."""
+        return ""
+
     @cached_property
     def cells(self) -> pd.DataFrame:
         """``Results.cells`` of this section."""

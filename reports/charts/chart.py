@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .. import formats
-from ..analysis.equality import EqualSection
 from ..analysis.findings import Rows
 from ..analysis.section import Section
 from ..files import slug
@@ -199,8 +198,7 @@ class Drawing:
         full = f"{section.slug}-{name}" if section.slug else name
         data = pd.DataFrame(self.rows)
         caption += CUT if self.cut else ""
-        if isinstance(section, EqualSection):
-            caption = f"Equal {formats.phrase(section.currency)}: {section.each} a seed. {caption} Not adjusted."
+        caption = f"{section.preface}{caption}{' Not adjusted.' if section.currency else ''}"
         family, axis = family or title, axis or section.currency
         return Chart(full, title + section.under, alt, caption, data, self.marks, self.figure, family, axis)
 

@@ -116,9 +116,7 @@ def seeds(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             alt = f"{widest} varies most from seed to seed: its runs span {formats.fixed(spreads[widest], 3)}."
         missing = int((section.cells["status"] != "ok").sum())
         lost_note = f" Crosses at the left: {missing} run{'s' * (missing != 1)} without a result." if missing else ""
-        caption = (
-            f"One dot a run, its mean over the held-out prompts.{lost_note} Two clusters in a row would mean that an"
-        )
+        caption = f"One dot a run, its mean over the prompts.{lost_note} Two clusters in a row would mean that an"
         caption += " interval over so few seeds cannot be trusted."
         return d.chart("seeds", "Every run", alt=alt, caption=caption)
 
@@ -128,9 +126,10 @@ def wins(section: Section, canvas: Canvas = PAGE) -> Chart | None:
     if "win_rate" not in section.metrics:
         return None
     names = [name for name in reversed(section.ranked) if name != section.baseline]
-    names = [name for name in names if section.estimate(name, "win_rate")]
-    if not names:
+    measured = [name for name in names if section.estimate(name, "win_rate")]
+    if not measured or (section.currency and set(section.contenders) - set(measured)):  # not the winner of a part
         return None
+    names = measured
     with drawing(section, canvas, 1.15 + 0.46 * len(names)) as d:
         for y, name in enumerate(names):
             estimate = section.estimate(name, "win_rate")
@@ -206,7 +205,11 @@ def versus(section: Section, canvas: Canvas = PAGE) -> Chart | None:
             side.set_visible(False)
         unsettled = sum(not c.verdict.decides for c in section.pairs)
         settled_pairs = f"{len(section.pairs) - unsettled} of {len(section.pairs)} pairs are settled"
-        alt = f"{settled_pairs}; {findings.contenders(section, names)[0]} has the best mean."
+        best, *others = findings.contenders(section, names)
+        means = {name: float(section.grid(name, section.primary.name).to_numpy().mean()) for name in (best, *others)}
+        alt = f"{settled_pairs}; {best} has the best mean."
+        if others and len(set(means.values())) == 1:
+            alt = f"{settled_pairs}; all have the same mean."
         caption = (
             f"How often the row has the higher {formats.phrase(section.primary.name)} than the column on one prompt, "
             "ties counted half. Bold: the pair's difference is settled; light: it is not."

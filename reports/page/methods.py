@@ -39,8 +39,9 @@ METHODS: dict[str, Method] = {
     ),
     "verdict": Method(
         "Verdicts",
-        "WIN or LOSS: the Holm-adjusted p value of the paired difference is below 0.05. EQUIVALENT: the 90% interval "
-        "lies within the margin that was declared before training. INCONCLUSIVE: neither, which is not 'equal'. "
+        "WIN or LOSS: the Holm-adjusted p value of the paired difference is below 0.05; under an equal amount, and on "
+        "other metrics than the primary one, the plain p value. EQUIVALENT: the 90% interval lies within the "
+        "margin that was declared before training. INCONCLUSIVE: neither, which is not 'equal'. "
         "Fewer than five seeds describe and do not decide, since by permutation three against three cannot reach p < "
         "0.10.",
         "",
@@ -50,7 +51,7 @@ METHODS: dict[str, Method] = {
         "Holm-adjusted p values",
         "Two-sided t test of a paired difference against 0, with the two-way standard error, adjusted over its "
         "family by Holm's step-down rule. The gains over the baseline are one family, the pairs of trained "
-        "algorithms another.",
+        "algorithms another. Under an equal amount, and on other metrics than the primary one, nothing is adjusted.",
         "adjusted(i) = max over j ≤ i of min(1, (m − j + 1)·p(j))",
         "Holm, Scandinavian Journal of Statistics 6 (1979)",
     ),
@@ -119,9 +120,9 @@ METHODS: dict[str, Method] = {
     ),
     "equal": Method(
         "Equal by what?",
-        "The amount is the largest that every contender's every seed reached. An algorithm that was between two of its "
-        "evaluations along training when it had spent it counts as a mixture of the two, so a mean is read off on a "
-        "straight line, seed by seed and prompt by prompt, and a win rate is the mixture's; nothing is extrapolated. "
+        "The amount is the largest that every seed of every contender reached. An algorithm that was between two of "
+        "its evaluations along training when it had spent it counts as a mixture of the two, so a mean is read off on "
+        "a straight line, seed by seed and prompt by prompt, and a win rate is the mixture's; nothing is extrapolated. "
         "An algorithm that spends none of a currency is listed without a score. The page's switch puts these scores "
         "in the place of those at the end. Exploratory: p values are not adjusted.",
         "score = (1 − w) · score before + w · score after,  w = (amount − spent before) / (spent after − spent before)",

@@ -103,8 +103,10 @@ async function copied(node, text) {
 
 const switches = [];
 
+const axis = (pane) => pane.dataset.axis ?? pane.querySelector("figure").dataset.axis ?? "";
+
 function switcher(box) {
-  const panes = all(":scope > .pane", box), axis = (pane) => pane.dataset.axis ?? pane.querySelector("figure").dataset.axis ?? "";
+  const panes = all(":scope > .pane", box);
   if (panes.length < 2) return;
   const controls = make("div", undefined, "chips");
   controls.setAttribute("role", "group");
@@ -119,18 +121,33 @@ function switcher(box) {
   box.prepend(controls);
   const usual = panes.find((pane) => axis(pane) === "") ?? panes.find((pane) => axis(pane) === "flops") ?? panes[0];
   const set = (wanted) => show(panes.find((pane) => axis(pane) === wanted) ?? usual);
-  switches.push({ set, axes: panes.map(axis), ranked: box.classList.contains("plain") });
+  switches.push({ box, set, axes: panes.map(axis), ranked: box.classList.contains("plain") });
   set("");
 }
 
 function equalBy(wanted) {
   switches.forEach((one) => one.set(wanted));
+  for (const input of all("#basis input")) input.checked = input.value === wanted;
   // What has no answer to the question stays as run, and says so.
   document.body.classList.toggle("equal-by", wanted !== "");
-  all(".panel").forEach((panel) => panel.classList.toggle("as-run", !all("figure", panel).some((figure) => figure.dataset.axis === wanted)));
+  for (const box of all(".panel, .switch.plain").filter((one) => !one.parentElement.closest(".panel"))) {
+    const answers = all(".pane, figure", box).some((one) => one.dataset.axis === wanted);
+    box.classList.toggle("as-run", !answers);
+  }
   if (wanted) view.set("by", wanted);
   else view.delete("by");
   remember();
+}
+
+// A link may lead to what another choice shows.
+function reveal() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const pane = target?.closest(".pane[hidden]");
+  if (!pane) return;
+  const one = switches.find((each) => each.box === pane.parentElement);
+  if (one.ranked) equalBy(axis(pane));
+  else one.set(axis(pane));
+  target.scrollIntoView();
 }
 
 // ------------------------------------------------------------------------------------ algorithms
@@ -229,7 +246,7 @@ function explained(link, event) {
   const title = table.tHead.rows[0].cells[cell.cellIndex].textContent, detail = cell.querySelector("small");
   const method = document.querySelector(link.hash), value = make("p", link.textContent, "value");
   if (detail) value.append(" ", make("small", detail.textContent));
-  const exact = cell.dataset.order ? Number(cell.dataset.order) : NaN, file = cell.closest(".grid").dataset.table;
+  const exact = cell.dataset.order ? Number(cell.dataset.order) : NaN, { table: file, currency } = cell.closest(".grid").dataset;
   const line = Number.isFinite(exact) ? `Unrounded: ${exact}. ` : "";
   const more = make("a", "All methods");
   more.href = link.hash;
@@ -239,6 +256,7 @@ function explained(link, event) {
     make("h4", `${row.cells[0].textContent.trim()} · ${title.trim()}`), value, ...(help ? [make("p", help)] : []),
     make("strong", method.querySelector("dt").textContent),
     ...[...method.querySelector("dd").children].map((node) => node.cloneNode(true)),
+    ...(currency && link.hash !== "#how-equal" ? [document.querySelector("#how-equal dd p").cloneNode(true)] : []),
     make("p", `${line}In tables/${file}.csv, column ${cell.dataset.column}; this cell is ${cell.id}.`, "small"), more,
   );
   const at = link.getBoundingClientRect();
@@ -292,6 +310,8 @@ function start() {
   });
   equalBy(basis.querySelector("input:checked").value);
   dimHidden();
+  reveal();
+  window.addEventListener("hashchange", reveal);
 }
 
 start();

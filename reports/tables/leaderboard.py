@@ -226,7 +226,7 @@ def full_names(section: Section) -> str:
 
 def _leaderboard_caption(section: Section) -> str:
     if isinstance(section, EqualSection):
-        return f"Equal {formats.phrase(section.currency)}, {section.each} a seed. {_reading(section)} {NOT_ADJUSTED}"
+        return f"{_reading(section)} {NOT_ADJUSTED}"
     parts = [f"{full_names(section)}.", interval_note(section)]
     if section.primary.note:
         parts.append(f"{formats.phrase(section.primary.name).capitalize()}: {section.primary.note}.")
@@ -266,7 +266,7 @@ def equal_by_what(section: Section) -> Table:
     rows = [
         {"currency": formats.phrase(name), "amount": equal.amount, "each": equal.each, "winner": equal.winner}
         | {"changes": "yes" if equal.winner_changes else "no", "finding": equal.sentence}
-        | {"order": " > ".join(_uncontrolled(equal))}
+        | {"order": equal.order}
         for name, equal in section.equal_by.items()
     ]
     columns = (
@@ -277,11 +277,6 @@ def equal_by_what(section: Section) -> Table:
         Column("finding", "finding"),
     )
     return Table("equal", "Equal by what?", f"{_reading(section)} {NOT_ADJUSTED}", pd.DataFrame(rows), columns)
-
-
-def _uncontrolled(section: Section) -> list[str]:
-    """Contenders and the baseline, best first."""
-    return [name for name in section.ranked if name not in section.controls or name == section.baseline]
 
 
 def _reading(section: Section) -> str:

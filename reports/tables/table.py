@@ -93,7 +93,11 @@ class Table:
     def of(self, section: Section) -> Table:
         """This table as one of ``section``: named for the currency where that is one under an equal amount."""
         return replace(
-            self, name=self.name + section.suffix, title=self.title + section.under, currency=section.currency
+            self,
+            name=self.name + section.suffix,
+            title=self.title + section.under,
+            caption=section.preface + self.caption,
+            currency=section.currency,
         )
 
     @property

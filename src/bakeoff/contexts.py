@@ -187,4 +187,4 @@ class EvalContext:
     columns ``prompt_id, sample`` (the number of the pair within its prompt)``, chosen_reward, rejected_reward,
     chosen_tokens, rejected_tokens, logit, logit_again``. ``logit`` is the difference of the rewards before they were
     normalised, the log-odds that a Bradley-Terry model gives the label; ``logit_again`` should be the same: it is from
-    a second scoring, in smaller batches."""
+    a second scoring, with other neighbours and other padding."""

@@ -96,9 +96,9 @@ class RewardModel:
 
     @torch.no_grad()
     def rewards(
-        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, tokens: int = PASS_TOKENS
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], *, at_a_time: int | None = None
     ) -> list[float]:
-        """Rewards of token ids, in passes of at most ``tokens``, padding included.
+        """Rewards of token ids: in passes of like length, or ``at_a_time`` and in the order in which they come.
 
         Raises ``RoleError`` when the head is as it was initialised and nobody trains it.
         """
@@ -110,8 +110,10 @@ class RewardModel:
             )
         values = [0.0] * len(prompts)
         lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        starts = range(0, len(prompts), at_a_time or 1)
+        in_order = ([*range(start, min(start + starts.step, len(prompts)))] for start in starts)
         with eval_mode(self.roles.model), self.roles.use("reward"):
-            for part in _passes([(1, length) for length in lengths], tokens):
+            for part in in_order if at_a_time else _passes([(1, length) for length in lengths], PASS_TOKENS):
                 found = self._raw([prompts[i] for i in part], [completions[i] for i in part])
                 for index, value in zip(part, found.tolist(), strict=True):
                     values[index] = value
@@ -132,8 +134,8 @@ class RewardModel:
 
         prompts, completions = _flat(rankings)
         rewards = self.rewards(prompts, completions)
-        # Once more in smaller passes: with other neighbours and other padding.
-        again = self.rewards(prompts, completions, tokens=PASS_TOKENS // 3)
+        # Once more from the other end, a few at a time: with other neighbours and other padding.
+        again = self.rewards(prompts[::-1], completions[::-1], at_a_time=3)[::-1]
         std = self.facts.get("raw_std", 1.0)
         records, start = [], 0
         for row in rankings:

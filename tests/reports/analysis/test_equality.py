@@ -4,11 +4,15 @@ import json
 import math
 import shutil
 
+import pandas as pd
 import pytest
 from bakeoff.reports.analysis.comparisons import EXPLORATORY
 from bakeoff.reports.analysis.equality import CURRENCIES
+from bakeoff.reports.analysis.frontier import on_prompts
 from bakeoff.reports.analysis.grids import outcomes
 from bakeoff.reports.analysis.section import sections
+from bakeoff.reports.charts import effects
+from bakeoff.reports.html import HTML
 from bakeoff.reports.tables.leaderboard import leaderboard
 
 
@@ -161,3 +165,85 @@ def test_controls_stand_in_it_too_and_lead_nothing(run):
     assert equal.amount == pytest.approx(31.0)
     assert "grpo-lr3" in equal.ranked
     assert equal.winner != "grpo-lr3"
+
+
+def test_without_a_start_and_without_probes_only_ends_are_left(run):
+    """Nothing but ends of equal cost: they are measured, and the report is made all the same."""
+    for seed in range(3):
+        shutil.rmtree(run.path("base", seed))
+        for algorithm in ("sft", "dpo", "grpo-lr3", *(["ppo"] if seed < 2 else [])):
+            folder = run.path(algorithm, seed)
+            for name in ("scores", "samples"):
+                rows = pd.read_parquet(folder / f"{name}.parquet")
+                rows[rows["fraction"] == 1.0].to_parquet(folder / f"{name}.parquet")
+            probes = json.loads((folder / "ledger.json").read_text())["probes"]
+            run.edit(folder / "ledger.json", probes=[probe for probe in probes if probe["fraction"] == 1.0])
+    results = run.results()
+    (section,) = sections(results)
+    equal = section.equal_by["steps"]
+    assert {equal.note(name) for name in equal.contenders} == {"measured at the end"}
+    assert HTML().render(results).count("measured at the end") > 3
+
+
+def shift(run, algorithm, change):
+    """Rewrites the gold rewards of an algorithm by ``change(rows)``, a frame of one cell's."""
+    for seed in range(3):
+        path = run.path(algorithm, seed) / "scores.parquet"
+        if path.exists():
+            scores = pd.read_parquet(path)
+            gold = scores["metric"] == "gold_reward"
+            scores.loc[gold, "value"] = change(scores[gold])
+            scores.to_parquet(path)
+
+
+def test_a_winner_changes_by_the_amount_and_not_by_the_prompts(run):
+    """dpo leads on prompts that no probe asks: under equal steps, where all are at their end, nobody has changed."""
+    (section,) = sections(run.results())
+    asked = set(section.curve_prompts)
+    assert len(asked) < 48
+    shift(run, "dpo", lambda rows: rows["value"].where(rows["prompt_id"].isin(asked), 1.0))
+    (section,) = sections(run.results())
+    equal = section.equal_by["steps"]
+    assert (section.ranked[0], equal.leader, equal.winner_changes) == ("dpo", "grpo-lr3", False)
+    assert "the winner stays grpo-lr3" in equal.sentence
+    assert equal.sentence.endswith("On all prompts dpo leads at the end.")
+
+
+def test_where_all_score_the_same_there_is_no_winner(run):
+    """Nobody leads: not in the sentence, not in the table, not in the matrix of all against all."""
+    for algorithm in ("base", "sft", "dpo", "ppo", "grpo-lr3"):
+        shift(run, algorithm, lambda rows: 0.0 * rows["value"])
+    (section,) = sections(run.results())
+    equal = section.equal_by["flops"]
+    assert (equal.winner, equal.winner_changes) == ("", False)
+    assert "nothing tells the algorithms apart" in equal.sentence
+    assert " > " not in equal.order
+    assert all(effects.versus(each).alt.endswith("all have the same mean.") for each in (section, equal))
+
+
+def test_a_lost_seed_of_the_baseline_takes_none_of_a_contenders(run):
+    """Where ends are compared nobody needs a start; where one is needed, seeds without it are left out and counted."""
+    shutil.rmtree(run.path("base", 2))
+    (section,) = sections(run.results())
+    steps, seconds = section.equal_by["steps"], section.equal_by["seconds"]
+    pair = next(pair for pair in steps.pairs if {pair.a, pair.b} == {"grpo-lr3", "dpo"})
+    assert (pair.difference.n_seeds, steps.seeds("dpo")) == (3, (3, 3))
+    assert seconds.seeds("grpo-lr3") == (3, 3)
+    for seed in range(3):
+        path = run.path("grpo-lr3", seed) / "ledger.json"
+        ledger = json.loads(path.read_text())
+        run.edit(path, probes=[probe | {"seconds": 100 * probe["seconds"]} for probe in ledger["probes"]],
+                 spent=ledger["spent"] | {"seconds": 4500.0})  # fmt: skip
+    (section,) = sections(run.results())
+    seconds = section.equal_by["seconds"]
+    assert seconds.note("grpo-lr3") == "between the start and evaluation 1"
+    assert seconds.seeds("grpo-lr3") == (2, 3)
+
+
+def test_what_kl_buys_is_of_the_same_prompts(results):
+    """The pool under an equal amount is of the prompts that scores are read on there."""
+    (section,) = sections(results)
+    equal = section.equal_by["flops"]
+    pool = on_prompts(section, section.curve_prompts)
+    assert equal.frontier.prompts == pool[2] == len(section.curve_prompts) < section.frontier.prompts
+    assert equal.frontier.reference == pytest.approx(float(pool[1].reward[0]))

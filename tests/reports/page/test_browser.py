@@ -332,6 +332,31 @@ def test_equal_by_ranks_the_whole_report_again(watched, results):
     assert "by=" not in page.url
 
 
+def test_a_link_to_what_another_choice_shows_chooses_it(watched, url):
+    """A cell under equal FLOPs, and back to one as run; a hidden axis of a learning curve."""
+    page = watched.page
+    page.goto(f"{url}#leaderboard-flops-1-delta")
+    assert page.locator("#leaderboard-flops-1-delta").is_visible()
+    assert page.locator('#basis input[value="flops"]').is_checked()
+    page.evaluate("location.hash = 'leaderboard-1-delta'")
+    page.locator("#leaderboard-1-delta").wait_for(state="visible")
+    assert not page.locator('.grid[data-table="leaderboard-flops"]').is_visible()
+    page.evaluate("location.hash = 'curve-seconds'")
+    page.locator("#curve-seconds").wait_for(state="visible")
+
+
+def test_a_number_under_an_equal_amount_says_so_behind_it(watched, url):
+    """The popover of a gain tells how it was read off, too."""
+    page = watched.page
+    page.goto(f"{url}?by=seconds")
+    page.locator("#leaderboard-seconds-1-delta a.how").click()
+    told = page.locator("#explain").inner_text()
+    assert "mixture of the two" in told
+    page.goto(url)
+    page.locator("#leaderboard-1-delta a.how").click()
+    assert "mixture of the two" not in page.locator("#explain").inner_text()
+
+
 def test_a_chart_is_saved_as_a_file_of_its_own(page, tmp_path):
     """Save SVG gives a file that parses, with nothing in it that only the page knows."""
     with page.expect_download() as saving:
