@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from bakeoff.contracts import Algorithm, PluginSettings, Preset, TrainContext
-from bakeoff.errors import MatrixError
+from bakeoff.errors import Incompatible
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,14 +88,14 @@ class SFT(Algorithm):
             trainer.train(resume_from_checkpoint=context.checkpoint)
 
     def trained_layers(self, layers: int) -> set[int]:
-        """The numbers of the layers that learn, of ``layers``. Raises ``MatrixError`` for one that there is not."""
+        """The numbers of the layers that learn, of ``layers``. Raises ``Incompatible`` for one that there is not."""
         wanted = self.settings.train_layers
         if wanted is None:
             return set(range(layers))
         numbers = range(-wanted, 0) if isinstance(wanted, int) else wanted
         if not numbers or not all(-layers <= number < layers for number in numbers):
-            raise MatrixError(
-                f"sft: train_layers is {wanted}, but the model has {layers} layers.",
+            raise Incompatible(
+                f"train_layers is {wanted}, but the model has {layers} layers.",
                 fix=f"Give how many train, 1 to {layers}, or a list of numbers from 0 to {layers - 1}.",
             )
         return {number % layers for number in numbers}

@@ -2,6 +2,8 @@
 
 import pytest
 
+from bakeoff import registry
+from bakeoff.contracts import Algorithm
 from bakeoff.pricing import _Pace, _training_s, estimate, incompatible
 from bakeoff.spec import BudgetSpec, EvaluationSpec, PluginSpec, PreparationSpec, RewardModelSpec, WarmStartSpec
 from bakeoff.stageids import planned_stages
@@ -32,6 +34,26 @@ def test_a_task_without_anything_to_rank_by(asking, tmp_path):
     path.write_text("".join(f'{{"prompt": "{n}", "completion": "yes"}}\n' for n in range(20)))
     task = PluginSpec(name="file", label="rows", settings={"train": str(path)})
     assert "'rows' has nothing to rank completions by" in incompatible(asking("sft", task))
+
+
+@pytest.mark.parametrize("raised", [ValueError("no\nline"), SystemExit("no line")], ids=repr)
+def test_a_question_that_raises_makes_one_cell_incompatible(raised, toy_cell):
+    """The plan of the others is made all the same."""
+
+    class Odd(Algorithm):
+        title = "Odd"
+
+        @classmethod
+        def unavailable(cls):
+            raise raised
+
+        def train(self, context):
+            raise NotImplementedError
+
+    told = f"odd cannot run here: its unavailable() raised {type(raised).__name__}: no line; mend"
+    with registry.lend("algorithm", "odd", Odd):
+        assert incompatible(toy_cell("odd")).startswith(told)
+        assert incompatible(toy_cell("sft")) is None
 
 
 def test_training_ends_with_the_first_limit():

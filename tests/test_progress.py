@@ -73,14 +73,17 @@ def test_plain_lines_tell_changes_and_no_more(store, monkeypatch):
         )
         display.tick()
         assert "[2/4] ppo seed 0: oom in 1m15s: MemoryError: 9 GiB; log: " in said.getvalue()
+        store.finish_cell("c", {"status": "incompatible", "reason": "It has none.", "wall_s": 3.0, "seconds": {}})
+        display.tick()
+        assert "incompatible in 3s: It has none; log: " in said.getvalue(), "one stop is enough"
         store.open_cell("d")
         where = {"phase": "train", "fraction": 0.43, "updated": time.time(), "pid": os.getpid()}
         store.write_json(store.partial("d") / "progress.json", where)
         display.tick()
-        assert "[2/4] dpo seed 0: running\n" in said.getvalue()
+        assert "[3/4] dpo seed 0: running\n" in said.getvalue()
         monkeypatch.setattr(progress, "PLAIN_EVERY_S", 0.0)
         display.tick()
-    assert "[2/4] dpo seed 0: train 43 % of budget, ETA " in said.getvalue()
+    assert "[3/4] dpo seed 0: train 43 % of budget, ETA " in said.getvalue()
 
 
 def test_display_in_a_terminal_shows_bar_and_running_cells(store):

@@ -33,13 +33,15 @@ class Site:
         self.folder = folder
         self.monkeypatch = monkeypatch
 
-    def install(self, name: str, points: dict[str, str], modules: dict[str, str], version: str = "1.0") -> Path:
+    def install(
+        self, name: str, points: dict[str, str], modules: dict[str, str], version: str = "1.0", kind: str = "algorithm"
+    ) -> Path:
         root = self.folder / f"{name}-{version}"
         info = root / f"{name}-{version}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
         lines = [f"{point} = {value}" for point, value in points.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[bakeoff.algorithms]", *lines, ""]))
+        (info / "entry_points.txt").write_text("\n".join([f"[bakeoff.{kind}s]", *lines, ""]))
         for path, text in modules.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
@@ -150,6 +152,58 @@ def test_contract_is_checked(site, source, told):
     site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source})
     with pytest.raises(PluginError, match=told):
         registry.load("algorithm", "foo")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "told"),
+    [
+        ("consumes = ['demonstrations']", r"has `consumes = \['demonstrations'\]`, which has to be a set of sources"),
+        ("consumes = 'demonstrations'", "has `consumes = 'demonstrations'`, which has to be a set"),
+        ("consumes = frozenset({1})", r"such as frozenset\(\{\"demonstrations\"\}\)"),
+        ("presets = {'a': {'lr': 1}}", "which has to be a mapping from names to presets"),
+        ("presets = {'a': Preset('A', '', ['lr'])}", "which has to be a mapping from names to presets"),
+        ("presets = {1: Preset('A', '', {})}", "which has to be a mapping from names to presets"),
+        ("presets = ['a']", "which has to be a mapping from names to presets"),
+    ],
+)
+def test_a_misshapen_attribute_breaks_its_plugin_alone(site, attribute, told):
+    """What every plan reads of every class is told in full, and names near it are still found."""
+    source = PLUGIN.replace("import Algorithm", "import Algorithm, Preset").format(title="Foo") + f"\n    {attribute}\n"
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source})
+    with pytest.raises(PluginError, match=f"'foo' of foo .*{told}") as caught:
+        registry.load("algorithm", "foo")
+    assert caught.value.fix.startswith("Mend the plugin")
+    with pytest.raises(PluginError, match="write 'dpo:ipo'"):
+        registry.load("algorithm", "ipo")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "told"),
+    [
+        ("pass", r"has no `metrics`, which has to be a tuple of bakeoff\.contracts\.Metric"),
+        ("metrics = ('a',)", r"has `metrics = \('a',\)`, which has to be a tuple"),
+        ("metrics = Metric('a', '', 'higher', '')", "which has to be a tuple"),
+        ("metrics = (); needs = 'samples'", "has `needs = 'samples'`, which has to be a set"),
+        ("metrics = (); needs = ['samples']", "which has to be a set of what it reads"),
+    ],
+)
+def test_a_misshapen_evaluator_is_told(site, attribute, told):
+    """Of an evaluator it is what it measures and what it needs for it."""
+    source = (
+        "from bakeoff.contracts import Evaluator, Metric\n\nclass Foo(Evaluator):\n    title = 'Foo'\n"
+        f"    def score(self, context): ...\n    {attribute}\n"
+    )
+    site.install("foo", {"foo": "foo_plugin:Foo"}, {"foo_plugin.py": source}, kind="evaluator")
+    with pytest.raises(PluginError, match=f"'foo' of foo .*{told}"):
+        registry.load("evaluator", "foo")
+
+
+def test_an_entry_point_that_names_no_class_is_told(site):
+    """A value that is not of the form module:Class, which importlib.metadata itself stumbles over."""
+    site.install("foo", {"foo": "not a module"}, {})
+    with pytest.raises(PluginError, match=r"'foo' of foo .*'not a module' is not of the form module:Class") as caught:
+        registry.load("algorithm", "foo")
+    assert 'Write it as foo = "package.module:Class"' in caught.value.fix
 
 
 def test_a_presets_own_name_is_told_as_a_preset(site):

@@ -97,6 +97,18 @@ def test_nothing_is_overwritten(tmp_path):
     assert there.read_text() == "years of work"
 
 
+@pytest.mark.parametrize("place", ["src/bakeoff_mine.py", "src"])
+def test_a_link_that_leads_nowhere_is_there_too(place, tmp_path):
+    """In the place of a file or of a folder: found before the first file is written, not halfway."""
+    link = tmp_path / "bakeoff-mine" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "gone")
+    with pytest.raises(PluginError, match=f"{place} is there already; nothing was written"):
+        scaffold.write("task", "mine", to=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert link.is_symlink()
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

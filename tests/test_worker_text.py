@@ -152,6 +152,16 @@ def test_an_encoder_may_be_warmed_up_by_an_encoder(cell_of, run_cell):
     assert len(read(folder, "ledger.json")["shared"]) == 2
 
 
+@pytest.mark.parametrize("name", ["base", "sft"])
+@pytest.mark.parametrize("chain", [["mntp"], ["pretrain", "mntp", "pretrain"]])
+def test_what_is_sampled_does_not_start_at_an_encoder(name, chain, cell_of):
+    """The plan says so, of the base too; what attends to both sides itself may."""
+    told = worker.incompatible(cell_of(name, warm_start=chain))
+    assert told.startswith("it starts at mntp, which attends to both sides and is no policy to sample from: take mntp")
+    assert worker.incompatible(cell_of("simcse", warm_start=chain)) is None
+    assert worker.incompatible(cell_of(name, warm_start=["pretrain"])) is None
+
+
 def test_a_stage_may_prefer_its_own_start(toy_cell, run_cell):
     """A DPO stage after an SFT stage draws its pairs from the SFT stage's policy: a second stage of samples."""
     folder = run_cell(toy_cell("sft", {"learning_rate": 5e-3, "batch": 4}, warm_start=["sft", "dpo"]))

@@ -133,10 +133,18 @@ class MatrixReader:
             return None
         settings = {key: value for key, value in entry.items() if key not in ("name", "label")}
         resolved = {**chosen, **settings, **self.paths(plugin.Settings, settings, place)}
-        built = self.build(plugin.Settings, resolved, place, entry["name"], noun="setting")
+        try:
+            built = self.build(plugin.Settings, resolved, place, entry["name"], noun="setting")
+            settings = plain(built) if built else {}
+        except Exception as error:  # of a default or a validator, which are the plugin's own code
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            self.file.problem(
+                place, f"the settings of {kind} {name!r} raised {told}. Mend or uninstall the plugin, or leave it out."
+            )
+            return None
         if built is None:
             return None
-        return PluginSpec(name=name, preset=preset, label=label_of(entry), settings=plain(built))
+        return PluginSpec(name=name, preset=preset, label=label_of(entry), settings=settings)
 
     def algorithm(self, entry: Any, place: Place) -> AlgorithmSpec | None:
         """A plugin whose entry may say what of the section ``preparation`` is another for it."""
@@ -238,7 +246,13 @@ class MatrixReader:
                 continue
             algorithm = self.plugin("algorithm", stage["algorithm"], (*place, "algorithm"))
             budget = self.budget(stage["budget"], (*place, "budget"))
-            if algorithm and budget:
+            if algorithm and (why := _no_start(algorithm.name)):
+                self.file.problem(
+                    (*place, "algorithm"),
+                    f"{algorithm.name} {why}, so a warm start of it changes nothing. Take it out of warm_start, "
+                    "or give a stage that trains the policy, such as sft.",
+                )
+            elif algorithm and budget:
                 read.append(WarmStartSpec(algorithm=algorithm, budget=budget))
         return tuple(read)
 
@@ -304,6 +318,14 @@ def unknown_label(axis: str, value: str, entries: Iterable[Any] | None) -> str:
     if value in labels:
         return ""
     return f"no {axis} is called {value!r}.{did_you_mean(value, labels)} The matrix has: {', '.join(labels)}."
+
+
+def _no_start(name: str) -> str:
+    """Why the algorithm leaves the policy where it was, or empty."""
+    algorithm = registry.load("algorithm", name)
+    if not algorithm.trains:
+        return "does not train"
+    return "" if algorithm.role == "policy" else f"trains the {algorithm.role} model and not the policy"
 
 
 def called(entry: Any) -> str:

@@ -48,6 +48,8 @@ def incompatible(cell: CellSpec) -> str | None:
         has |= {"rankings", "reward"}
     if reasons := [reason for name in names if (reason := _lacking(name, has, cell.task.label, data))]:
         return reasons[0]
+    if encoder := _starts_at_encoder(cell, algorithm):
+        return encoder
     if unmeasured := _unmeasured(cell, algorithm):
         return unmeasured
     if has_reward_model(cell):
@@ -62,7 +64,12 @@ def incompatible(cell: CellSpec) -> str | None:
 def _lacking(name: str, has: set[Source], task: str, data: TaskData) -> str | None:
     """What the algorithm needs of this environment or of the task, which ``has`` that in all, and does not get."""
     algorithm = registry.load("algorithm", name)
-    if why := algorithm.unavailable():
+    try:
+        why = algorithm.unavailable()
+    except (Exception, SystemExit) as error:  # one plugin's own code leaves the others their plan
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        why = f"its unavailable() raised {told}; mend or uninstall the plugin"
+    if why:
         return f"{name} cannot run here: {why}"
     if missing := algorithm.consumes - has:
         return (
@@ -70,6 +77,18 @@ def _lacking(name: str, has: set[Source], task: str, data: TaskData) -> str | No
             f"(it has {', '.join(sorted(data.provides))}{'; ' + data.unread if data.unread else ''})"
         )
     return None
+
+
+def _starts_at_encoder(cell: CellSpec, algorithm: type[Algorithm]) -> str | None:
+    """Why the policy that the warm start leaves cannot be sampled, or None."""
+    stages = [stage.algorithm.name for stage in cell.warm_start]
+    encoders = [name for name in stages if registry.load("algorithm", name).bidirectional]
+    if not encoders or not algorithm.is_sampled():
+        return None
+    return (
+        f"it starts at {encoders[0]}, which attends to both sides and is no policy to sample from: take {encoders[0]} "
+        f"out of warm_start, or put {cell.algorithm.name} into a matrix without it"
+    )
 
 
 def _unmeasured(cell: CellSpec, algorithm: type[Algorithm]) -> str | None:

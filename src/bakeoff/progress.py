@@ -240,7 +240,9 @@ class Display:
             if cell.state == before:
                 continue
             if cell.state not in ("to do", "running", "interrupted"):
-                because = f": {cell.reason}; log: {self._store.cell(cell.id) / 'log.txt'}" if cell.reason else ""
+                # Our own messages end with a full stop, others with none.
+                reason, log = cell.reason.rstrip("."), self._store.cell(cell.id) / "log.txt"
+                because = f": {reason}; log: {log}" if reason else ""
                 self.say(f"{head} {cell.label}: {cell.state} in {duration(cell.elapsed_s)}{because}")
             elif not self._live:
                 self.say(f"{head} {cell.label}: {cell.state}")

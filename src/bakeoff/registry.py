@@ -15,13 +15,13 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
-from bakeoff.contracts import Algorithm, Evaluator, Judge, PluginSettings, Preset, Report, Task
+from bakeoff.contracts import Algorithm, Evaluator, Judge, Metric, PluginSettings, Preset, Report, Task
 from bakeoff.errors import PluginError
 
 Kind = Literal["algorithm", "task", "evaluator", "judge", "report"]
@@ -222,6 +222,11 @@ def _installed(kind: Kind) -> str:
 def _imported(kind: Kind, point: EntryPoint) -> type[Any]:
     """What the entry point names, if it keeps the contract of its kind."""
     who = f"{kind} {point.name!r} of {_distribution(point)[0]} ({point.value})"
+    if not point.pattern.match(point.value):
+        raise PluginError(
+            f"{who} has an entry point that names no class: {point.value!r} is not of the form module:Class.",
+            fix=f'Write it as {point.name} = "package.module:Class" in its pyproject.toml and install it again.',
+        )
     try:
         plugin = point.load()
     except (Exception, SystemExit) as error:
@@ -246,9 +251,50 @@ def _kept_contract(kind: Kind, plugin: Any, who: str) -> type[Any]:
         wrong = "has a `Settings` that is not a subclass of bakeoff.contracts.PluginSettings"
     elif taken := sorted({"name", "label"} & set(settings.model_fields)):
         wrong = f"has a setting called {taken[0]!r}, which a matrix file uses for itself"
+    else:
+        wrong = _misshapen(kind, plugin)
     if wrong:
         raise PluginError(f"{who} {wrong}.", fix="Mend the plugin or its entry point; see CONTRIBUTING.md.")
     return plugin
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, set | frozenset) and all(isinstance(name, str) for name in value)
+
+
+def _are_metrics(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(metric, Metric) for metric in value)
+
+
+def _are_presets(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(preset, Preset) and isinstance(preset.settings, Mapping)
+        for name, preset in value.items()
+    )
+
+
+_FORMS: Mapping[Kind, Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "algorithm": {
+        "consumes": (_are_names, 'a set of sources, such as frozenset({"demonstrations"})'),
+        "presets": (_are_presets, 'a mapping from names to presets, such as {"ipo": Preset(title, paper, settings)}'),
+    },
+    "evaluator": {
+        "metrics": (_are_metrics, "a tuple of bakeoff.contracts.Metric, such as (Metric(...),)"),
+        "needs": (_are_names, 'a set of what it reads, such as frozenset({"samples"})'),
+    },
+}
+"""What plans and lists read of every class, and so has to have its form for the others' sake. A source that nobody
+knows and an evaluator without metrics stop none of them: `bakeoff plugins check` tells those."""
+
+
+def _misshapen(kind: Kind, plugin: type[Any]) -> str:
+    """What of the class has not the form that it has to have, or empty."""
+    for name, (fits, form) in _FORMS.get(kind, {}).items():
+        if not hasattr(plugin, name):
+            return f"has no `{name}`, which has to be {form}"
+        if not fits(value := getattr(plugin, name)):
+            return f"has `{name} = {value!r}`, which has to be {form}"
+    return ""
 
 
 def _mend(point: EntryPoint, error: BaseException) -> str:

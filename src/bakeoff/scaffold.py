@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import keyword
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -47,7 +48,9 @@ def write(kind: Kind, name: str, *, flavour: str = "", to: Path | None = None) -
     rendered = _render(kind, name, words, flavour)
     _check_class(name, _class_name(words), rendered[f"src/bakeoff_{'_'.join(words)}.py"])
     files = {folder / path: text for path, text in rendered.items()}
-    if there := [path for path in files if path.exists()]:
+    # A link that leads nowhere is there, too, and so is a file where a folder has to be.
+    folders = {parent for path in files for parent in path.parents if not parent.is_dir()}
+    if there := [path for path in (*sorted(folders), *files) if os.path.lexists(path)]:
         raise PluginError(
             f"{there[0]} is there already; nothing was written.", fix="Choose another name or --to FOLDER."
         )

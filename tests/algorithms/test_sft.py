@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from datasets import Dataset
 
 from bakeoff import registry
-from bakeoff.errors import MatrixError
+from bakeoff.cellprocess import classify, one_line
+from bakeoff.errors import Incompatible, PluginFailure
 
 
 def demonstrations(context, reply):
@@ -90,8 +91,16 @@ def test_only_the_chosen_layers_learn(layers, expected, make_roles, make_context
 @pytest.mark.parametrize("layers", [0, 3, [2], [-3], []])
 def test_a_layer_that_there_is_not_is_refused(layers, make_roles, make_context):
     """The toy has two."""
-    with pytest.raises(MatrixError, match="has 2 layers"):
+    with pytest.raises(Incompatible, match="has 2 layers"):
         train(make_context(make_roles()), train_layers=layers)
+
+
+def test_a_cell_with_a_layer_that_there_is_not_is_incompatible(toy_cell, run_cell):
+    """It is no failure of the plugin, whose name is told once."""
+    with pytest.raises(PluginFailure) as caught:
+        run_cell(toy_cell("sft", {"train_layers": 99}))
+    assert classify(caught.value) == "incompatible"
+    assert one_line(caught.value) == "sft failed: train_layers is 99, but the model has 2 layers."
 
 
 def test_each_layer_learns_more_slowly_than_the_one_above(make_roles, make_context):

@@ -12,12 +12,14 @@ from bakeoff.errors import MatrixError, PluginError
 
 
 class Empty:
-    """A plugin without settings."""
+    """A plugin without settings; as an algorithm, one that trains the policy."""
 
     Settings = PluginSettings
+    trains = True
+    role = "policy"
 
 
-class GRPO:
+class GRPO(Empty):
     """An algorithm with two settings and a preset."""
 
     presets: ClassVar[dict[str, Preset]] = {"big": Preset("Big Groups", "Nobody 2026", {"group": 64})}
@@ -26,6 +28,19 @@ class GRPO:
         learning_rate: float = Field(default=1e-3, gt=0)
         """Step size at the start."""
         group: int = Field(default=8, ge=2)
+
+
+class Broken:
+    """A plugin whose own check of its settings is what is wrong."""
+
+    class Settings(PluginSettings):
+        rows: int = Field(default_factory=lambda: {}["rows"])
+        scale: int = 1
+
+        @model_validator(mode="after")
+        def _fits(self) -> "Broken.Settings":
+            _ = 1 / self.scale
+            return self
 
 
 class Rows:
@@ -55,6 +70,9 @@ class Plugins:
     known: ClassVar[dict[tuple[str, str], type]] = {
         ("algorithm", "sft"): Empty,
         ("algorithm", "grpo"): GRPO,
+        ("algorithm", "broken"): Broken,
+        ("algorithm", "idle"): type("Idle", (Empty,), {"trains": False}),
+        ("algorithm", "judging"): type("Judging", (Empty,), {"role": "reward"}),
         ("task", "easy"): type("Easy", (), {"Settings": TaskSettings}),
         ("task", "rows"): Rows,
         ("judge", "gold"): Empty,

@@ -66,6 +66,25 @@ def test_every_problem_is_told_with_its_line(write, base, problems):
             "or a list of these. Did you mean 'algorithm'?",
         ),
         (
+            ("seeds: 2", "seeds: 2\nwarm_start: {algorithm: idle, budget: smoke}"),
+            "mine.yaml:8: warm_start.algorithm: idle does not train, so a warm start of it changes nothing. Take it",
+        ),
+        (
+            (
+                "seeds: 2",
+                "seeds: 2\nwarm_start:\n- {algorithm: sft, budget: smoke}\n- {algorithm: judging, budget: smoke}",
+            ),
+            "mine.yaml:10: warm_start[1].algorithm: judging trains the reward model and not the policy, so",
+        ),
+        (
+            ("- sft", "- sft\n  - broken"),
+            "mine.yaml:6: algorithms[1]: the settings of algorithm 'broken' raised KeyError: 'rows'. Mend or uninstall",
+        ),
+        (
+            ("- sft", "- {name: broken, rows: 1, scale: 0}"),
+            "mine.yaml:5: algorithms[0]: the settings of algorithm 'broken' raised ZeroDivisionError: division by zero",
+        ),
+        (
             ("seeds: 2", "seeds: 2\nanalysis: {primary_metric: rewards}"),
             "analysis.primary_metric: no evaluator of the matrix measures 'rewards'. Did you mean 'reward'?",
         ),
