@@ -22,13 +22,15 @@ class CPOSettings(ExperimentalSettings):
     beta: float = Field(default=0.1, gt=0)
     """Factor of the margin. 0.1 (paper) for sums of log-probabilities, 2 to 10 for SimPO's means."""
     loss: Literal["sigmoid", "hinge", "ipo", "simpo"] = "sigmoid"
-    """Of the margin between log-likelihoods: their sums, or with ``ipo`` and ``simpo`` their means a token."""
+    """Of the margin between log-likelihoods: their sums, or with ``ipo`` and ``simpo`` their means a token.
+    ``sigmoid`` is the paper's."""
     label_noise: float = Field(default=0.0, ge=0, lt=0.5)
-    """Rate at which labels are taken to be wrong; with the losses sigmoid and simpo only."""
+    """Rate at which labels are taken to be wrong; with the losses sigmoid and simpo only. 0 is off,
+    as in TRL."""
     likelihood: float = Field(default=1.0, ge=0)
     """Weight of the chosen completions' negative log-likelihood a token (paper: 1; SimPO: 0)."""
     gamma: float = Field(default=0.5, ge=0)
-    """Margin that ``simpo`` asks for, after beta."""
+    """Margin that ``simpo`` asks for, after beta (TRL: 0.5; arXiv:2405.14734 tunes it by model)."""
     alpha: float = 0.0
     """Shape of AlphaPO's reward, (1 - p^-alpha) / alpha (arXiv:2501.03884); 0 is the log-probability. With the losses
     simpo and ipo only, whose p is the mean probability a token: of a whole completion, p^-alpha overflows."""

@@ -38,22 +38,23 @@ class DPOSettings(PluginSettings):
     """Peak; follows the matrix's schedule. Full fine-tuning uses 1e-6 (paper, App. B); LoRA ten to a hundred
     times that."""
     batch: int = Field(default=8, ge=1)
-    """Pairs an optimizer step."""
+    """Pairs an optimizer step. 8 is the default of HF's Trainer; the paper has 64 (App. B)."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the reference; smaller moves further. 0.01 to 0.5 (paper: 0.1)."""
     loss: Loss | Annotated[dict[Loss, float], Field(min_length=1)] = "sigmoid"
     """``cdpo`` or one of TRL's by TRL's name; or several, each with its weight: ``{sigmoid: 1, sft: 0.5}``. ``sft`` is
-    the chosen completions' negative log-likelihood a token."""
+    the chosen completions' negative log-likelihood a token. ``sigmoid`` is the paper's."""
     label_noise: float = Field(default=0.0, ge=0, lt=0.5)
     """Rate at which labels are taken to be wrong; with the losses cdpo, robust, exo_pair, aot and aot_unpaired only.
-    0.1 (robust, arXiv:2403.00409, §6) or 0.001 (exo_pair, which needs one)."""
+    0.1 (robust, arXiv:2403.00409, §6) or 0.001 (exo_pair, which needs one). 0 is off."""
     divergence: Literal["reverse_kl", "forward_kl", "js_divergence"] = "reverse_kl"
-    """What keeps the policy near the reference (f-DPO, arXiv:2309.16240)."""
+    """What keeps the policy near the reference (f-DPO, arXiv:2309.16240); DPO's paper has the reverse KL."""
     weighting: bool = False
     """Whether a pair counts as much as the policy would write it (WPO, arXiv:2406.11827, Eq. 2); not with the losses
     hinge and sft, which TRL 1.16 cannot weigh."""
     tail_weight: float = Field(default=1.0, ge=0, le=1)
-    """Weight of a completion's tokens beyond the length of the pair's shorter one (LD-DPO, arXiv:2409.06411)."""
+    """Weight of a completion's tokens beyond the length of the pair's shorter one (LD-DPO, arXiv:2409.06411).
+    1 is off."""
     discopop_tau: float = Field(default=0.05, gt=0)
     """Temperature of ``discopop``'s blend (arXiv:2406.08414, Eq. 5)."""
 

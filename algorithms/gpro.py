@@ -42,31 +42,36 @@ class GPROSettings(PPOSettings):
     """Settings of ``gpro``: PPO's, and those of the preference term."""
 
     prompts_per_rollout: int = Field(default=16, ge=1)
-    """Distinct prompts sampled before each round of updates."""
+    """Distinct prompts sampled before each round of updates. This project's choice, small for small machines."""
     group: int = Field(default=2, ge=1)
-    """Completions a prompt; pairs and rankings of own samples need two or more."""
+    """Completions a prompt; pairs and rankings of own samples need two or more. This project's choice, the
+    fewest that make a pair."""
     mu_start: float = Field(default=0.5, ge=0, le=1)
-    """Weight of the preference term at the start, against PPO's 1 - mu. 0 is PPO, 1 is preferences alone."""
+    """Weight of the preference term at the start, against PPO's 1 - mu. 0 is PPO, 1 is preferences alone.
+    This project's choice: both count alike at first."""
     mu_end: float = Field(default=0.1, ge=0, le=1)
-    """... and when the budget is spent; linear in between."""
+    """... and when the budget is spent; linear in between. Less at the end is CHORD's idea (arXiv:2508.11408),
+    the number this project's choice."""
     preference_beta: float = Field(default=0.1, gt=0)
     """beta_p: strength of the preference term's pull to the reference (DPO: 0.1)."""
     preference_clip: float | None = Field(default=0.5, gt=0)
     """eps_p: how far a margin may move in one rollout's updates, in nats times beta_p; None is no trust region.
-    A guess: 0.2 to 2."""
+    0.2 to 2; 0.5 is this project's choice, a guess."""
     own_share: float = Field(default=0.0, ge=0, le=1)
-    """Weight of preferences among the policy's own samples, ranked by the reward, against offline pairs'."""
+    """Weight of preferences among the policy's own samples, ranked by the reward, against offline pairs'. 0 is
+    this project's choice: the reward has PPO's term already."""
     offline_pairs: int = Field(default=16, ge=1)
-    """Offline pairs a rollout, unless ``own_share`` is 1."""
+    """Offline pairs a rollout, unless ``own_share`` is 1. This project's choice, as many as prompts."""
     own_target: Literal["pairs", "scores", "ranking"] = "pairs"
     """What rewards say of own samples: which is better (ties 1/2); by how much, p = sigma(gap / std) (RPO); or
-    their order, by Plackett-Luce."""
+    their order, by Plackett-Luce. Pairs are DPO's (arXiv:2305.18290, Eq. 7)."""
     label_noise: float = Field(default=0.0, ge=0, lt=0.5)
-    """Rate at which offline labels are wrong: their target is 1 - label_noise (cDPO)."""
+    """Rate at which offline labels are wrong: their target is 1 - label_noise (cDPO). 0 is off, as in TRL's DPO."""
     likelihood: float = Field(default=0.0, ge=0)
-    """alpha: weight of the better side's negative log-likelihood a token. 0.005 to 1."""
+    """alpha: weight of the better side's negative log-likelihood a token. 0.005 to 1 (arXiv:2404.19733: 1).
+    0 is off."""
     length_normalised: bool = False
-    """Whether s(y) is divided by the number of tokens."""
+    """Whether s(y) is divided by the number of tokens; not in DPO's paper (arXiv:2305.18290)."""
 
     @model_validator(mode="after")
     def _own_samples_have_rivals(self) -> GPROSettings:

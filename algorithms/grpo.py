@@ -24,22 +24,26 @@ class GRPOSettings(OnPolicySettings):
     """Settings of ``grpo``."""
 
     group: int = Field(default=8, ge=2)
-    """Completions a prompt, the group that advantages are relative to. 4 to 64 (paper: 64)."""
+    """Completions a prompt, the group that advantages are relative to. 4 to 64 (paper: 64; TRL: 8)."""
     beta: float = Field(default=0.04, ge=0)
     """Weight of the k3 penalty in the loss (paper: 0.04)."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """The standard deviation that advantages are divided by; "none" is Dr. GRPO (arXiv:2503.20783)."""
+    """The standard deviation that advantages are divided by; "group" is the paper's, "none" Dr. GRPO's
+    (arXiv:2503.20783)."""
     average: Literal["tokens", "sequences", "length_limit"] = "tokens"
     """The mean of the loss: over all tokens of the step; over each completion's first (paper); or the sum over the
-    number of completions times the length limit, which no length changes (Dr. GRPO)."""
+    number of completions times the length limit, which no length changes (Dr. GRPO). "tokens" is
+    DAPO's (arXiv:2503.14476) and TRL's default."""
     ratio_of: Literal["token", "sequence"] = "token"
-    """What is clipped: each token's ratio, or the geometric mean of a completion's (GSPO, arXiv:2507.18071)."""
+    """What is clipped: each token's ratio (paper), or the geometric mean of a completion's (GSPO, arXiv:2507.18071)."""
     clip: Literal["surrogate", "weight"] = "surrogate"
-    """PPO's pessimistic surrogate, or the clipped ratio as a weight without gradient (CISPO, arXiv:2506.13585)."""
+    """PPO's pessimistic surrogate (paper), or the clipped ratio as a weight without gradient (CISPO,
+    arXiv:2506.13585)."""
     train_truncated: bool = True
-    """Whether completions that were cut off at the length limit count in the loss (DAPO: no)."""
+    """Whether completions that were cut off at the length limit count in the loss (TRL: yes; DAPO: no)."""
     overlong: float = Field(default=0.0, ge=0, le=1)
-    """Last share of the length limit, over which a penalty rises from 0 to 1 (DAPO, Eq. 13: a fifth)."""
+    """Last share of the length limit, over which a penalty rises from 0 to 1 (DAPO, arXiv:2503.14476,
+    Eq. 13: a fifth). 0 is off."""
 
 
 class GRPO(OnPolicyAlgorithm):

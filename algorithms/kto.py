@@ -33,13 +33,14 @@ class KTOSettings(PluginSettings):
     """Peak; follows the matrix's schedule. The paper's default at 8B is 5e-6, with LoRA too (§4.2); here it is
     ``dpo``'s rate."""
     batch: int = Field(default=16, ge=2)
-    """Completions an optimizer step, of both kinds. The KL is estimated on as many. 8 to 128 (paper, §4.2)."""
+    """Completions an optimizer step, of both kinds. The KL is estimated on as many. 8 to 128 (paper, §4.2).
+    16 is this project's choice: as many completions as 8 pairs have."""
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the reference; smaller moves further. 0.01 to 0.5 (paper, §4.2: 0.1)."""
     loss: Literal["kto", "apo_zero_unpaired"] = "kto"
     """The paper's, or one without the KL (arXiv:2408.06266)."""
     desirable_weight: float = Field(default=1.0, ge=0)
-    """Weight of chosen completions."""
+    """Weight of chosen completions (TRL: 1)."""
     undesirable_weight: float = Field(default=1.0, ge=0)
     """Weight of rejected ones. Pairs have as many of each, so that both stay at 1 (paper, §4.2)."""
 

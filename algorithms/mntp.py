@@ -25,8 +25,8 @@ class MNTPSettings(TextSettings):
     """Settings of ``mntp``."""
 
     mask_rate: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the tokens that are hidden. LLM2Vec has 0.2 for Llama 3, there with some random tokens and some left as
-    they are, and 0.8 with blanks alone for Mistral."""
+    """Share of the tokens that are hidden. LLM2Vec (arXiv:2404.05961) has 0.2 for Llama 3, there with some random
+    tokens and some left as they are, and 0.8 with blanks alone for Mistral."""
 
 
 class MNTP(TextAlgorithm):

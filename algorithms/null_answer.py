@@ -18,7 +18,7 @@ class NullAnswerSettings(PluginSettings):
     """Settings of ``null-answer``."""
 
     text: str = ""
-    """What it answers; cut at the task's ``max_new_tokens``."""
+    """What it answers; cut at the task's ``max_new_tokens``. Nothing at all is this project's choice."""
 
 
 class NullAnswer(Algorithm):

@@ -24,32 +24,37 @@ class PPOSettings(OnPolicySettings):
     """Settings of ``ppo``."""
 
     prompts_per_rollout: int = Field(default=64, ge=1)
-    """Distinct prompts sampled before each round of updates."""
+    """Distinct prompts sampled before each round of updates. This project's choice, for small machines; InstructGPT has
+    512 (arXiv:2203.02155)."""
     group: int = Field(default=1, ge=1)
-    """Completions a prompt; PPO needs no group."""
+    """Completions a prompt; PPO needs no group, and TRL's had none."""
     epochs: int = Field(default=4, ge=1)
     """Passes over a rollout (Ziegler et al. 2019 and TRL: 4; InstructGPT: 1, which is steadier on small rollouts)."""
     gamma: float = Field(default=1.0, gt=0, le=1)
-    """Discount; 1 in RLHF, since completions are short."""
+    """Discount; 1 in RLHF, since completions are short (TRL's PPO: 1)."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    """1 trusts returns, 0 the value function (arXiv:1506.02438)."""
+    """1 trusts returns, 0 the value function (arXiv:1506.02438; TRL's PPO: 0.95)."""
     value_learning_rate: float | None = Field(default=None, gt=0)
-    """Peak for the value's adapter and head; three times the policy's unless given."""
+    """Peak for the value's adapter and head; three times the policy's unless given, which is this project's choice."""
     value: Literal["adapter", "head"] = "adapter"
     """The value function: an adapter and a head of its own, or a head on the policy's hidden states, which costs no
-    pass of its own and sends the policy no gradient."""
+    pass of its own and sends the policy no gradient. The first is this project's choice: InstructGPT's value is a
+    model of its own, too (arXiv:2203.02155)."""
     value_warmup: int = Field(default=0, ge=0)
-    """Rollouts at the start whose updates move the value alone (VC-PPO, arXiv:2503.01491, pretrains it too)."""
+    """Rollouts at the start whose updates move the value alone (VC-PPO, arXiv:2503.01491, pretrains it too).
+    0 is off."""
     value_clip: float = Field(default=0.2, gt=0)
-    """How far a value may move in one rollout's updates."""
+    """How far a value may move in one rollout's updates (TRL's PPO: 0.2)."""
     no_eos_penalty: float = Field(default=0.0, ge=0)
-    """Subtracted from the score of a completion that did not end within the length limit."""
+    """Subtracted from the score of a completion that did not end within the length limit. 0 is off, as TRL's
+    ``missing_eos_penalty`` was unless given."""
     kl_target: float | None = Field(default=None, gt=0)
     """With a target (nats a sequence), beta adapts to it (arXiv:1909.08593, §2.2); else it is fixed."""
     kl_horizon: int = Field(default=10_000, ge=1)
-    """Sequences over which an adaptive beta may change by a fifth."""
+    """Sequences over which an adaptive beta may change by a fifth (10000 in the code of arXiv:1909.08593 and in
+    TRL's first PPO)."""
     whiten: Literal["rollout", "none"] = "rollout"
-    """Scope over which advantages are whitened."""
+    """Scope over which advantages are whitened; the rollout in the code of arXiv:1909.08593, and in TRL's PPO."""
 
     @model_validator(mode="after")
     def _target_has_a_beta_to_move(self) -> PPOSettings:

@@ -24,14 +24,14 @@ class ReinforcePPSettings(OnPolicySettings):
     """Settings of ``reinforce++``."""
 
     prompts_per_rollout: int = Field(default=32, ge=1)
-    """Distinct prompts sampled before each round of updates."""
+    """Distinct prompts sampled before each round of updates. This project's choice, small for small machines."""
     group: int = Field(default=1, ge=1)
-    """Completions a prompt; needed only by ``group_baseline``."""
+    """Completions a prompt; needed only by ``group_baseline`` (paper: 1 without it)."""
     beta: float = Field(default=0.01, ge=0)
     """Weight of the KL in the reward of each token, in reward units a nat. 0.01, or 0.001 for mathematics (first
     version of the paper; later ones print none)."""
     group_baseline: bool = False
-    """Subtract the mean reward of the prompt's completions first (REINFORCE++-baseline)."""
+    """Subtract the mean reward of the prompt's completions first (REINFORCE++-baseline, of the same paper)."""
 
 
 class ReinforcePP(OnPolicyAlgorithm):

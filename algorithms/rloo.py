@@ -26,7 +26,7 @@ class RLOOSettings(OnPolicySettings):
     """Weight of the KL in the reward, in reward units a nat. 0.05 (TRL's default), or the paper's 0.03 (App. C, as
     TRL's paper index has it)."""
     whiten: bool = False
-    """Whether advantages are brought to mean 0 and variance 1 over the rollout."""
+    """Whether advantages are brought to mean 0 and variance 1 over the rollout (TRL: not)."""
 
 
 class RLOO(OnPolicyAlgorithm):

@@ -27,21 +27,25 @@ class SFTSettings(PluginSettings):
     """Peak; follows the matrix's schedule. TRL's 2e-5 is for full fine-tuning, LoRA wants about ten times that
     (Schulman et al., "LoRA Without Regret", 2025)."""
     batch: int = Field(default=16, ge=1)
-    """Demonstrations an optimizer step; with packing, packed sequences."""
+    """Demonstrations an optimizer step; with packing, packed sequences. This project's choice; HF's Trainer has 8."""
     loss: Literal["nll", "dft"] = "nll"
-    """A token's loss: -log p, or DFT's -p log p with no gradient through the factor p (arXiv:2508.05629)."""
+    """A token's loss: -log p, or DFT's -p log p with no gradient through the factor p (arXiv:2508.05629). TRL: nll."""
     loss_on: Literal["completion", "sequence"] = "completion"
-    """The tokens that are learned: the completion's, or the prompt's too."""
+    """The tokens that are learned: the completion's, or the prompt's too. TRL, too, learns completions where rows
+    have them."""
     train_layers: int | tuple[int, ...] | None = None
-    """The layers whose adapters learn: how many from the top, or which, counted from 0, -1 the top one. Default: all.
-    The rest stay as they are, bit by bit."""
+    """The layers whose adapters learn: how many from the top, or which, counted from 0, -1 the top one. All unless
+    given, as in TRL. The rest stay as they are, bit by bit."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    """Each layer learns at this share of the rate of the one above it; 1 / 2.6 in arXiv:1801.06146, §3.2."""
+    """Each layer learns at this share of the rate of the one above it; 1 / 2.6 in arXiv:1801.06146, §3.2.
+    1, the same rate for all, is TRL's."""
     packing: bool = False
     """Put several demonstrations into one sequence of the longest length, each attending to itself only (TRL's "bfd"):
-    the same gradient with less padding, but where attention is not fused its cost grows with the square of the pack."""
+    the same gradient with less padding, but where attention is not fused its cost grows with the square of the
+    pack. Off, as in TRL."""
     neftune_alpha: float = Field(default=0.0, ge=0)
-    """Uniform noise on the embeddings, of size alpha / sqrt(tokens x width); 5 to 15 (arXiv:2310.05914, Alg. 1)."""
+    """Uniform noise on the embeddings, of size alpha / sqrt(tokens x width); 5 to 15 (arXiv:2310.05914, Alg. 1).
+    0 is off."""
 
 
 class SFT(Algorithm):

@@ -28,7 +28,8 @@ class SimCSESettings(TextSettings):
     learning_rate: float = Field(default=3e-5, gt=0)
     """Peak; follows the matrix's schedule (LLM2Vec: 3e-5)."""
     batch: int = Field(default=32, ge=2)
-    """Texts an optimizer step; each is held against all others of its batch (LLM2Vec: 128)."""
+    """Texts an optimizer step; each is held against all others of its batch (LLM2Vec: 128). 32 is this project's
+    choice, for memory."""
     dropout: float = Field(default=0.3, gt=0, lt=1)
     """On attention weights; what makes two passes differ (LLM2Vec: 0.3)."""
     temperature: float = Field(default=0.05, gt=0)

@@ -23,9 +23,10 @@ class ExperimentalSettings(PluginSettings):
     """What each of them can set."""
 
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak; follows the matrix's schedule. LoRA: ten to a hundred times full fine-tuning's 3e-7 to 8e-6."""
+    """Peak; follows the matrix's schedule. LoRA: ten to a hundred times full fine-tuning's 3e-7 to 8e-6. This
+    project's choice, ``dpo``'s rate."""
     batch: int = Field(default=8, ge=1)
-    """Pairs an optimizer step."""
+    """Pairs an optimizer step (HF's Trainer: 8)."""
 
 
 class ExperimentalAlgorithm(Algorithm):

@@ -25,12 +25,12 @@ class TRLGRPOSettings(TRLSamplingSettings):
     """Settings of ``trl-grpo``, named as ``grpo``'s. The KL is the k3 penalty in the loss."""
 
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """The standard deviation that advantages are divided by. Dr. GRPO is "none" here, too: TRL's loss of that name
-    does not see to it."""
+    """The standard deviation that advantages are divided by (paper, TRL: the group's). Dr. GRPO is "none" here,
+    too: TRL's loss of that name does not see to it."""
     average: Literal["tokens", "sequences", "length_limit"] = "tokens"
-    """The mean of the loss, as in ``grpo``."""
+    """The mean of the loss, as in ``grpo``; TRL's default, too."""
     ratio_of: Literal["token", "sequence"] = "token"
-    """What is clipped, as in ``grpo``."""
+    """What is clipped, as in ``grpo``; TRL's default, too."""
     clip: Literal["surrogate", "weight"] = "surrogate"
     """How it is clipped, as in ``grpo``. TRL's weight is averaged over tokens and has no lower bound; the upper one,
     here 1 + ``clip_high``, is TRL's ``epsilon_high`` itself."""

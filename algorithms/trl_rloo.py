@@ -15,11 +15,11 @@ class TRLRLOOSettings(TRLSamplingSettings):
     """Settings of ``trl-rloo``, named as ``rloo``'s. The KL is in the reward."""
 
     group: int = Field(default=4, ge=2)
-    """Completions a prompt."""
+    """Completions a prompt (paper: 2 and 4; TRL: 2)."""
     beta: float = Field(default=0.05, ge=0)
-    """Weight of the KL."""
+    """Weight of the KL (TRL: 0.05)."""
     whiten: bool = False
-    """Whether advantages are brought to mean 0 and variance 1."""
+    """Whether advantages are brought to mean 0 and variance 1 (TRL: not)."""
 
 
 class TRLRLOO(Algorithm):

@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 class GoldSettings(PluginSettings):
     epsilon: float = Field(default=1e-9, ge=0)
-    """Rewards that differ by no more than this are a tie."""
+    """Rewards that differ by no more than this are a tie. This project's choice: rounding in fp64, and nothing else."""
 
 
 class Gold(Judge):
-    """Falls back to the training reward where a task has no gold reward, with a warning in the log.
+    """Prefers the completion with the higher gold reward, or training reward where a task has no gold one.
 
-    The fallback favours what training optimised, over-optimisation included. Without either reward, or where
-    one is not finite, the verdict is "invalid".
+    The fallback, told in the log, favours what training optimised, over-optimisation included. Without either
+    reward, or where one is not finite, the verdict is "invalid".
     """
 
     title = "The higher gold reward wins"

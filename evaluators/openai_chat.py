@@ -47,32 +47,37 @@ class OpenAISettings(PluginSettings):
     model: str
     """What the endpoint calls the model; a dated name where there is one, since others change under you."""
     base_url: str = "https://api.openai.com/v1"
-    """The endpoint, without /chat/completions."""
+    """The endpoint, without /chat/completions. OpenAI's own unless given."""
     api_key_env: str | None = "OPENAI_API_KEY"
-    """The environment variable that holds the key; null where the endpoint asks for none."""
+    """The environment variable that holds the key; null where the endpoint asks for none.
+    The default is the name that OpenAI's client looks for."""
     criterion: str = "Judge which is more correct, more helpful and closer to what the prompt asks for."
-    """What "better" means, in words to the judge."""
+    """What "better" means, in words to the judge. The words are this project's choice."""
     temperature: float | None = Field(default=0.0, ge=0)
-    """Null leaves it out, for models that take none."""
+    """Null leaves it out, for models that take none. 0 is this project's choice: a verdict, not a draw of one."""
     seed: int | None = 0
-    """Asks for the same answer to the same question, where the endpoint can; null leaves it out."""
+    """Asks for the same answer to the same question, where the endpoint can; null leaves it out. Which
+    number it is does not matter; 0 is this project's choice."""
     max_tokens: int = Field(default=16, ge=1)
-    """Tokens of a reply, thinking included: a model that thinks first needs thousands."""
+    """Tokens of a reply, thinking included: a model that thinks first needs thousands. 16 is this project's
+    choice: one word is asked for."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """Seconds for one request."""
+    """Seconds for one request. This project's choice; the client's own 600 would hold up a cell."""
     retries: int = Field(default=5, ge=0)
     """Times that a request is sent again after a time-out, a lost connection, status 408, 409, 429 or 5xx: with
-    exponential backoff, or when the endpoint's Retry-After says."""
+    exponential backoff, or when the endpoint's Retry-After says. This project's choice; the client's
+    own 2 are few where requests stand in line."""
     concurrency: int = Field(default=8, ge=1)
-    """Requests at once."""
+    """Requests at once. This project's choice; more meets an endpoint's rate limit sooner."""
     requests_per_minute: float | None = Field(default=None, gt=0)
-    """Of one process; retries come on top."""
+    """Of one process; retries come on top. No limit unless given."""
     max_usd: float | None = Field(default=None, gt=0)
-    """What one process may spend: a cell, or one `bakeoff score`. Needs both prices. What is left is "invalid"."""
+    """What one process may spend: a cell, or one `bakeoff score`. Needs both prices. What is left is "invalid".
+    No limit unless given."""
     usd_per_million_input: float | None = Field(default=None, ge=0)
-    """The endpoint's price of a million input tokens, from its price list."""
+    """The endpoint's price of a million input tokens, from its price list. Not counted unless given."""
     usd_per_million_output: float | None = Field(default=None, ge=0)
-    """... and of a million output tokens."""
+    """... and of a million output tokens. Not counted unless given."""
 
     transport = frozenset({
         "api_key_env", "timeout_s", "retries", "concurrency", "requests_per_minute",
@@ -97,7 +102,11 @@ class OpenAISettings(PluginSettings):
 
 
 class OpenAIJudge(Judge):
-    """Raises ``PluginError`` at once when the client or the key is missing: before anything is trained."""
+    """Asks a language model which of two answers is better; what is no verdict, and no answer at all, is "invalid".
+
+    It has no part in training: each question is asked once and its answer kept. Raises ``PluginError`` at once when the
+    client or the key is missing: before anything is trained.
+    """
 
     title = "A language model behind an OpenAI-compatible endpoint decides"
     Settings = OpenAISettings

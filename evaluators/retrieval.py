@@ -19,7 +19,7 @@ from .long import held_out_texts, long_form
 class RetrievalSettings(PluginSettings):
     pool: int = Field(default=32, ge=2)
     """Texts to choose from: one's own and the first others. No more than evaluation.probe_prompts, or probes along
-    training are easier than the end."""
+    training are easier than the end. This project's choice."""
 
 
 class Retrieval(Evaluator):

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 
 class RewardModelSettings(PluginSettings):
     stage: Path | None = None
-    """A folder ``stages/reward-model-...`` of a run that trained a reward model."""
+    """A folder ``stages/reward-model-...`` of a run that trained a reward model. No default: this or ``model``."""
     model: Path | str | None = None
-    """Or a sequence classifier with one output: a folder, or a hub id."""
+    """Or a sequence classifier with one output: a folder, or a hub id. No default: this or ``stage``."""
     revision: str | None = None
-    """Of a hub id, the commit; pin it, since a hub id can change under you."""
+    """Of a hub id, the commit; pin it, since a hub id can change under you. The newest unless given."""
     epsilon: float = Field(default=1e-6, ge=0)
-    """Rewards that differ by no more than this are a tie."""
+    """Rewards that differ by no more than this are a tie. This project's choice: rounding in fp32, and nothing else."""
     max_tokens: int = Field(default=1024, ge=16)
-    """Prompt and completion together; what is longer loses its beginning, so that the answer stays whole."""
+    """Prompt and completion together; what is longer loses its beginning, so that the answer stays
+    whole (TRL's reward trainer: 1024)."""
     batch: int = Field(default=16, ge=1)
-    """Texts scored at once: memory and speed only."""
+    """Texts scored at once: memory and speed only. This project's choice."""
 
     transport = frozenset({"batch"})
 
@@ -45,7 +46,10 @@ class RewardModelSettings(PluginSettings):
 
 
 class RewardModelJudge(Judge):
-    """Loads its model once a process, beside the model that is being judged: mind the memory."""
+    """Prefers the completion to which a reward model gives more; a difference below ``epsilon`` is a tie.
+
+    Loads its model once a process, beside the model that is being judged: mind the memory.
+    """
 
     title = "The higher reward of a reward model wins"
     Settings = RewardModelSettings

@@ -109,7 +109,10 @@ def test_collision_names_both_distributions(site):
     site.install("two", {"foo": "two_plugin:Foo"}, {"two_plugin.py": good})
     with pytest.raises(PluginError, match=r"claimed by 2 distributions: (one .* and two|two .* and one)"):
         registry.load("algorithm", "foo")
-    assert "claimed by 2" in (catalogue.describe("algorithm", "foo").error or "")
+    info = catalogue.describe("algorithm", "foo")
+    assert "claimed by 2" in (info.error or "")
+    assert sorted(info.distribution.split(" and ")) == ["one 1.0", "two 1.0"]
+    assert sorted(info.value.split(" and ")) == ["one_plugin:Foo", "two_plugin:Foo"]
     assert registry.load("algorithm", "bar").title == "Foo"
 
 

@@ -235,6 +235,32 @@ def test_a_plugin_that_fails_is_named(toy_cell, run_cell, monkeypatch):
         run_cell(toy_cell("grpo", SMALL["grpo"]))
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "was called without `id`"),
+        ({"id": []}, "was given 0 ids for 1 completions"),
+        ({"id": ["nobody's"]}, 'was given the id "nobody\'s"'),
+    ],
+)
+def test_a_reward_without_its_rows_says_what_to_pass(given, told, toy_cell, run_cell, monkeypatch):
+    """What happened, and the `id` that a completion's row is found by."""
+    seen = {}
+
+    def train(self, context):
+        row = context.prompts[0]
+        seen["right"] = context.reward(prompts=[row["prompt"]], completions=["e"], id=[row["id"]])
+        context.reward(prompts=[row["prompt"]], completions=["e"], **given)
+
+    monkeypatch.setattr("bakeoff.on_policy.OnPolicyAlgorithm.train", train)
+    with pytest.raises(PluginFailure) as caught:
+        run_cell(toy_cell("grpo", SMALL["grpo"]))
+    cause = caught.value.__cause__
+    assert told in str(cause.args[0])
+    assert 'id=[row["id"] for row in rows]' in cause.fix
+    assert len(seen["right"]) == 1
+
+
 @pytest.mark.parametrize("given", [None, pd.DataFrame({"prompt_id": ["a"], "score": [1.0]})])
 def test_an_evaluator_that_gives_no_scores_is_named(given, toy_cell, run_cell, monkeypatch):
     """Anything but the columns it owes is its failure, not the machine's."""

@@ -47,7 +47,12 @@ class TrainContext:
     preferences: datasets.Dataset
     """Columns ``id, prompt_ids, chosen_ids, rejected_ids``: TRL's tokenised DPO format."""
     reward: RewardFunction
-    """The reward to optimise on training rows: the task's own, or a reward model's."""
+    """The reward to optimise on training rows: the task's own, or a reward model's.
+
+    ``reward(prompts=..., completions=..., id=...)``: ``id`` has the ``id`` of each completion's row, by which it is
+    found. With ``completion_ids``, the sampled tokens, a reward model scores these very tokens instead of the text
+    tokenised again; a task's own reward reads the text.
+    """
     meter: Meter
     """Counts what the model computes; ``meter.fraction`` is the share of the budget spent."""
     seed: int

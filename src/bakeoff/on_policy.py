@@ -27,28 +27,31 @@ class OnPolicySettings(PluginSettings):
     """What every on-policy algorithm can set."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak learning rate of the policy; it follows the matrix's schedule. LoRA: 1e-5 to 1e-3."""
+    """Peak learning rate of the policy; it follows the matrix's schedule. LoRA: 1e-5 to 1e-3. The default is
+    this project's choice, ten times TRL's 1e-6 for full fine-tuning."""
     prompts_per_rollout: int = Field(default=8, ge=1)
-    """Distinct prompts sampled before each round of updates."""
+    """Distinct prompts sampled before each round of updates. This project's choice, small for small machines."""
     group: int = Field(default=8, ge=1)
-    """Completions a prompt."""
+    """Completions a prompt (TRL's GRPO: 8)."""
     epochs: int = Field(default=1, ge=1)
-    """Passes over a rollout."""
+    """Passes over a rollout (TRL's GRPO: 1)."""
     minibatches: int = Field(default=1, ge=1)
-    """Optimizer steps a pass; the rollout's sequences are divided among them."""
+    """Optimizer steps a pass; the rollout's sequences are divided among them. One is this project's choice: with
+    one pass, too, every update is on-policy."""
     micro_batch: int = Field(default=32, ge=1)
-    """Sequences a forward pass: memory only, the gradient is the same."""
+    """Sequences a forward pass: memory only, the gradient is the same. This project's choice."""
     beta: float = Field(default=0.05, ge=0)
-    """Weight of the KL to the reference, in reward units a nat. 0 drops the reference pass."""
+    """Weight of the KL to the reference, in reward units a nat. 0 drops the reference pass. 0.05 is TRL's, of its
+    RLOO and of the PPO that it had."""
     clip_low: float = Field(default=0.2, gt=0)
     """The ratio pi/pi_old loses its gradient below 1 - clip_low (PPO: 0.2)."""
     clip_high: float = Field(default=0.2, gt=0)
-    """... and above 1 + clip_high."""
+    """... and above 1 + clip_high (PPO: 0.2)."""
     stop_kl: float | None = Field(default=None, gt=0)
     """Drop what is left of a rollout's updates after one that began with KL(pi_old || pi) above this, in nats a token
-    (k3). 0.01 to 0.1."""
+    (k3). 0.01 to 0.1. Off unless given."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradient-norm clip, for policy and value apart."""
+    """Gradient-norm clip, for policy and value apart (HF's Trainer: 1)."""
 
     @model_validator(mode="after")
     def _minibatches_have_rows(self) -> OnPolicySettings:

@@ -36,7 +36,10 @@ BASES: dict[Kind, type] = {
 
 
 class Origin(NamedTuple):
-    """The distribution that a plugin is of, and the entry point's target, ``module:Class``."""
+    """The distribution that a plugin is of, and the entry point's target, ``module:Class``.
+
+    Of a name that several claim, the distributions, each with its version, and the targets, in one order.
+    """
 
     distribution: str
     version: str
@@ -127,8 +130,11 @@ def origin(kind: Kind, name: str) -> Origin:
     """
     if lent := _lent.get((kind, name)):
         return Origin("not installed", "", f"{lent.__module__}:{lent.__qualname__}")
-    point = _claims(kind, name)[0]
-    return Origin(*_distribution(point), point.value)
+    claims = _claims(kind, name)
+    if len(claims) == 1:
+        return Origin(*_distribution(claims[0]), claims[0].value)
+    who = " and ".join(" ".join(_distribution(point)).rstrip() for point in claims)
+    return Origin(who, "", " and ".join(point.value for point in claims))
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -120,7 +120,8 @@ def _checked_name(kind: Kind, name: str) -> list[str]:
     if name in registry.names(kind):
         origin = registry.origin(kind, name)
         raise PluginError(
-            f"{kind} {name!r} is installed already: {origin.value} of {origin.distribution} {origin.version}.",
+            f"{kind} {name!r} is installed already: {origin.value} of "
+            f"{f'{origin.distribution} {origin.version}'.rstrip()}.",
             fix="Choose another name: two plugins of one name are an error for everyone who installs both.",
         )
     distribution, module = f"bakeoff-{name}", f"bakeoff_{'_'.join(words)}"

@@ -123,25 +123,29 @@ class RewardModelSettings(Spec):
     """How a reward model learns from completions that were ranked: as a stage, or as a row of a matrix."""
 
     loss: RewardLoss = "bradley-terry"
-    """On the pairs of each prompt; "plackett-luce" on its whole ranking, "pointwise" on each score."""
+    """On the pairs of each prompt; "plackett-luce" on its whole ranking, "pointwise" on each score.
+    "bradley-terry" is InstructGPT's (arXiv:2203.02155, Eq. 1)."""
     margin: float = Field(default=1.0, ge=0)
-    """"hinge": how far apart, in raw reward, a pair has to be. "bradley-terry-margin": the same a unit of score."""
+    """"hinge": how far apart, in raw reward, a pair has to be. "bradley-terry-margin": the same a unit of score.
+    1 is this project's choice."""
     noise: float = Field(default=0.1, ge=0, lt=0.5)
-    """Rate of flipped labels that "label-smoothed" and "noise-corrected" assume (cDPO, rDPO: 0.1)."""
+    """Rate of flipped labels that "label-smoothed" and "noise-corrected" assume (cDPO; rDPO, arXiv:2403.00409,
+    §6: 0.1)."""
     score_scale: float = Field(default=1.0, gt=0)
-    """"soft": the target is sigmoid(score_scale x gap of the scores). Larger is nearer to hard labels."""
+    """"soft": the target is sigmoid(score_scale x gap of the scores). Larger is nearer to hard labels.
+    1 is this project's choice."""
     centring: float = Field(default=0.0, ge=0)
-    """Weight of the pull of a prompt's mean reward to 0, with every loss (arXiv:2312.09244: 0.01)."""
+    """Weight of the pull of a prompt's mean reward to 0, with every loss (arXiv:2312.09244: 0.01). 0 is off."""
     learning_rate: float = Field(default=5e-4, gt=0)
     """Peak, for adapter and head; decays linearly in a stage, follows the matrix's schedule in a row. LoRA: 1e-4 to
-    1e-3."""
+    1e-3. This project's choice; TRL's 1e-4 is for full fine-tuning."""
     batch: int = Field(default=16, ge=1)
-    """Prompts an optimizer step, each with all its completions."""
+    """Prompts an optimizer step, each with all its completions. This project's choice; HF's Trainer has 8."""
     comparisons: int | None = Field(default=None, ge=1)
-    """Prompts whose ranked completions are trained on; all there are, unless said. With two samples, pairs."""
+    """Prompts whose ranked completions are trained on; all unless given. With two samples, pairs."""
     label_noise: float = Field(default=0.0, ge=0, le=0.5)
     """Share of these prompts, drawn by a fixed seed, whose ranking is turned round: a pair with its label flipped.
-    For studies of noise; held-out pairs stay as they are."""
+    For studies of noise; held-out pairs stay as they are. 0 is off."""
 
 
 class RewardModelSpec(RewardModelSettings):

@@ -148,11 +148,29 @@ class CellRun:
     def _reward(self, prompts: Any, completions: list[str], **columns: Any) -> list[float]:
         """The training reward with TRL's signature; the row is found by its id."""
         assert self.setup.train_reward is not None
-        rows = [self._train_rows[name] for name in columns["id"]]
+        rows = self._rows_of(completions, columns.get("id"))
         if self.stages.reward_model_role is not None and "completion_ids" in columns:
             # The very tokens that were sampled: text, tokenised again, need not give them back.
             return self.stages.reward_model_role.rewards([row.prompt_ids for row in rows], columns["completion_ids"])
         return self.setup.train_reward([row.row for row in rows], completions)
+
+    def _rows_of(self, completions: list[str], ids: list[str] | None) -> list[Tokenised]:
+        """The training row of each completion. Raises ``PluginError`` where ``ids`` do not say which it is."""
+        fix = 'Pass a list, the `id` of each completion\'s row of `context.prompts`: id=[row["id"] for row in rows].'
+        if ids is None:
+            raise PluginError(
+                "`context.reward` was called without `id`, by which it finds the row of each completion.",
+                fix=fix,
+            )
+        if len(ids) != len(completions):
+            raise PluginError(
+                f"`context.reward` was given {len(ids)} ids for {len(completions)} completions, and each has one.",
+                fix=fix,
+            )
+        unknown = [name for name in ids if name not in self._train_rows]
+        if unknown:
+            raise PluginError(f"`context.reward` was given the id {unknown[0]!r}, which no training row has.", fix=fix)
+        return [self._train_rows[name] for name in ids]
 
     @property
     def _train_rows(self) -> dict[str, Tokenised]:

@@ -450,6 +450,13 @@ class Fails(Honest):
         super().step(context)
 
 
+class ExplainsNothingAndFails(Fails):
+    """Two faults, neither of which hides the other."""
+
+    class Settings(Honest.Settings):
+        mystery: int = 3
+
+
 def test_an_honest_algorithm_keeps_every_promise():
     """All of them apply to it but the reward's, and the report says so."""
     conformance = check_algorithm(Honest)
@@ -543,6 +550,13 @@ def test_chance_is_blamed_once():
 
 
 def test_what_does_not_train_cannot_be_checked_further():
-    """When no cell ends, the other promises are not reached."""
-    findings = examine("algorithm", Fails).findings
-    assert [finding.verdict for finding in findings] == ["broken", *["not reached"] * (len(findings) - 1)]
+    """When no cell ends, the other promises are not reached, but for what it says of itself, which needs no cell."""
+    first, second, *others = examine("algorithm", Fails).findings
+    assert (first.name, first.verdict, second.name, second.verdict) == ("described", "kept", "trains", "broken")
+    assert {finding.verdict for finding in others} == {"not reached"}
+
+
+def test_what_is_not_said_is_told_of_what_does_not_train():
+    """Both at once: an unexplained setting, and that it fails."""
+    broken = examine("algorithm", ExplainsNothingAndFails).broken
+    assert [finding.name for finding in broken] == ["described", "trains"]

@@ -1,12 +1,13 @@
 """Every plugin that bakeoff brings keeps its promises, each of them found by its entry point."""
 
 import json
+import re
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
-from bakeoff import registry
+from bakeoff import catalogue, registry
 from bakeoff.testing import examine
 
 OURS = sorted(
@@ -30,6 +31,32 @@ def settings(tmp_path):
 
 
 HERE = [(kind, name) for kind, name in OURS if f"{kind}-{name}" not in ELSEWHERE]
+
+
+SOURCE = re.compile(
+    r"""arXiv:\d{4}\.\d{4,5} | \bpapers?\b | \bTRL\b | \bHF's | \b[Tt]his\ project's\ choice | \bOpenAI's
+    | \b[A-Z]\w+:\ \d                       # (LLM2Vec: 128)
+    | \bunless\ given | \bNo\ default\b | \b[01]\ is\ off\b  # what it is without
+    """,
+    re.VERBOSE,
+)
+"""What tells where a default comes from: a paper, a library, this project; or that without a value there is nothing."""
+
+
+@pytest.mark.parametrize(("kind", "name"), [each for each in OURS if each[0] in ("algorithm", "evaluator", "judge")])
+def test_every_default_has_a_source(kind, name):
+    """The description of each setting says where its default comes from, as `plugins show` promises."""
+    settings = catalogue.describe(kind, name).settings
+    bare = {
+        each.name: each.description for each in settings if not each.required and not SOURCE.search(each.description)
+    }
+    assert bare == {}
+
+
+def test_a_bare_description_names_no_source():
+    """The rule is one that a description can fail."""
+    for bare in ("Completions a prompt.", "Pairs an optimizer step. 4 to 64.", "Peak; follows the matrix's schedule."):
+        assert not SOURCE.search(bare)
 
 
 @pytest.mark.slow

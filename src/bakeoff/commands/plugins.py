@@ -76,7 +76,7 @@ def plugins_show(
     elif not info.error:
         _show(info, preset)
     else:
-        print(f"{info.name} ({info.kind}), {info.value} of {info.distribution} {info.version}")
+        print(f"{info.name} ({info.kind}), {info.value} of {info.distribution} {info.version}".rstrip())
     if info.error:
         raise PluginError(info.error)
 

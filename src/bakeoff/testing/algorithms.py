@@ -329,6 +329,6 @@ def four_bit(lab: Lab) -> str:
 
 
 CHECKS = (
-    trains, described, budget, capacity, base, reference, reward, seed, held_out, resume, splitting, metrics, memory,
+    described, trains, budget, capacity, base, reference, reward, seed, held_out, resume, splitting, metrics, memory,
     adapter, four_bit,
 )  # fmt: skip

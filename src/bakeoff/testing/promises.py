@@ -22,6 +22,9 @@ from bakeoff.registry import nearest
 Check = Callable[[Any], str]
 Verdict = Literal["kept", "broken", "does not apply", "not reached"]
 
+STATIC = "described"
+"""The check that runs nothing of the plugin: it hangs on no other, and no other hangs on it."""
+
 
 class Broken(Exception):  # noqa: N818
     """A promise is not kept: what happened, and how to mend it."""
@@ -111,16 +114,28 @@ class Conformance:
 
 
 def find(checks: Sequence[Check], subject: Any, say: Callable[[Finding], None] = lambda finding: None) -> list[Finding]:
-    """Run the checks in order and tell each finding as it is made. When the first fails, the others are not reached."""
+    """Run the checks in order and tell each finding as it is made.
+
+    When the first that runs the plugin fails, those after it are not reached, but for the static one.
+    """
     findings: list[Finding] = []
+    failed = ""
+    first = _first(checks)
     for check in checks:
-        if findings and findings[0].verdict == "broken":
-            finding = Finding(check.__name__, _promise(check), "not reached", f"{findings[0].name} failed")
+        if failed and check.__name__ != STATIC:
+            finding = Finding(check.__name__, _promise(check), "not reached", f"{failed} failed")
         else:
             finding = _find(check, subject)
+        if check is first and finding.verdict == "broken":
+            failed = finding.name
         findings.append(finding)
         say(finding)
     return findings
+
+
+def _first(checks: Sequence[Check]) -> Check | None:
+    """The first check that runs the plugin: the others of its kind say nothing of one that does not run."""
+    return next((check for check in checks if check.__name__ != STATIC), None)
 
 
 def _find(check: Check, subject: Any) -> Finding:
@@ -162,7 +177,9 @@ def _where(error: BaseException, plugin: type[Any]) -> str:
 
 
 def chosen(checks: Sequence[Check], only: Iterable[str]) -> list[Check]:
-    """The checks of these names, in order, and the first, without which none makes sense; all when ``only`` is empty.
+    """The checks of these names, in order; all when ``only`` is empty.
+
+    With them comes the first that runs the plugin, without which no other that does makes sense.
 
     Raises ``PluginError`` for a name that no check has.
     """
@@ -175,7 +192,10 @@ def chosen(checks: Sequence[Check], only: Iterable[str]) -> list[Check]:
                 f"there is no check {name!r}.{f' Did you mean {close[0]!r}?' if close else ''}",
                 fix=f"Checks: {', '.join(known)}.",
             )
-    return [check for check in checks if not wanted or check.__name__ in wanted or check is checks[0]]
+    if not wanted:
+        return list(checks)
+    first = None if set(wanted) == {STATIC} else _first(checks)
+    return [check for check in checks if check.__name__ in wanted or check is first]
 
 
 def _promise(check: Check) -> str:
