@@ -87,7 +87,7 @@ class EqualSection(Section):
     @property
     def winner(self) -> str:
         """The best contender there; empty where nothing tells them apart."""
-        return "" if self.is_level else self._order[0]
+        return "" if self.is_level else self._best_first[0]
 
     @cached_property
     def leader(self) -> str:
@@ -105,7 +105,7 @@ class EqualSection(Section):
     @cached_property
     def is_level(self) -> bool:
         """Whether all contenders have one and the same mean."""
-        return len({self._mean(name) for name in self._order}) == 1
+        return len({self._mean(name) for name in self._best_first}) == 1
 
     @property
     def order(self) -> str:
@@ -115,13 +115,13 @@ class EqualSection(Section):
         return "".join(part for pair in zip(names, [*signs, ""], strict=True) for part in pair)
 
     @property
-    def _order(self) -> list[str]:
+    def _best_first(self) -> list[str]:
         return [name for name in self.ranked if name in self.contenders]
 
     @cached_property
     def sentence(self) -> str:
         """Whether the winner changes, in words."""
-        first, second = self._order[:2]
+        first, second = self._best_first[:2]
         text, primary = f"Under equal {formats.phrase(self.currency)} ({self.each})", formats.phrase(self.primary.name)
         if self.is_level:
             return f"{text} nothing tells the algorithms apart: all have {formats.fixed(self._mean(first))} {primary}."
