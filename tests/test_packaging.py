@@ -123,8 +123,8 @@ def test_stock_matrix_loads(name):
 
 ARMS = {"base", "best-of-n", "sft-chosen", "random-reward", "length-reward", "null-answer"}
 """What a contender is held against, in every matrix that trains policies."""
-OTHER_ARMS = {"quickstart": ARMS - {"length-reward"}, "reward-models": {"random-labels"}}
-"""Where time is short, none that is known to equal the base; reward models are held against one of their own."""
+OTHER_ARMS = {"reward-models": {"random-labels"}}
+"""Reward models, which complete nothing, are held against one of their own."""
 
 
 @pytest.mark.parametrize("name", matrix.stock())
@@ -141,9 +141,10 @@ def test_quickstart_decides_about_contenders():
     """Its contenders have the seeds that a verdict needs; controls that take long have one."""
     cells = matrix.load("quickstart").cells()
     seeds = Counter(cell.algorithm.name for cell in cells)
-    assert all(seeds[name] == (1 if name in ("random-reward", "sft-chosen", "best-of-n") else 5) for name in seeds)
+    once = {"random-reward", "length-reward", "sft-chosen", "best-of-n"}
+    assert all(seeds[name] == (1 if name in once else 5) for name in seeds)
     settings = {cell.algorithm.name: cell.algorithm.settings for cell in cells}
-    assert settings["random-reward"] == settings["grpo"]
+    assert settings["random-reward"] == settings["length-reward"] == settings["grpo"]
 
 
 def test_constraints_pin_every_dependency():
