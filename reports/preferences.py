@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .resampling import DRAWS, Interval, two_way_bootstrap
-from .statistics import Floats, bounded, two_way
+from .resampling import DRAWS, Interval
+from .statistics import LEVEL, Floats, bounded, two_way
 
 RIDGE = 1e-6
 """Keeps a fit finite where one side wins every time. Far below what data say."""
@@ -59,39 +59,48 @@ class LengthControlled:
 
 
 def bradley_terry(wins: Floats) -> Floats:
-    """Log-strengths (A,), mean 0, from how often i beat j, (A, A); ties are half a win to both. Maximum likelihood.
+    """Log-strengths (..., A), mean 0, from how often i beat j, (..., A, A); ties are half a win to both.
 
-    P(i beats j) = 1 / (1 + exp(strength[j] - strength[i])). By Newton's method; the likelihood is concave.
+    P(i beats j) = 1 / (1 + exp(strength[j] - strength[i])). Maximum likelihood by Newton's method, all fits of a stack
+    at once; the likelihood is concave.
     """
     wins = np.nan_to_num(np.asarray(wins, dtype=float))
-    np.fill_diagonal(wins, 0.0)
-    games, strength = wins + wins.T, np.zeros(len(wins))
+    each = np.arange(wins.shape[-1])
+    wins[..., each, each] = 0.0
+    games, strength = wins + np.swapaxes(wins, -1, -2), np.zeros(wins.shape[:-1])
     for _ in range(50):
-        expected = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
-        gradient = (wins - games * expected).sum(axis=1) - RIDGE * strength
+        expected = 1 / (1 + np.exp(strength[..., None, :] - strength[..., :, None]))
+        gradient = (wins - games * expected).sum(axis=-1) - RIDGE * strength
         weights = games * expected * (1 - expected)
-        information = np.diag(weights.sum(axis=1) + RIDGE) - weights
+        information = -weights
+        information[..., each, each] += weights.sum(axis=-1) + RIDGE
         # A step of more than 2 overshoots where the likelihood is flat.
-        step = np.clip(np.linalg.solve(information, gradient), -2.0, 2.0)
+        step = np.clip(np.linalg.solve(information, gradient[..., None])[..., 0], -2.0, 2.0)
         strength = strength + step
         if np.abs(step).max() < 1e-10:
             break
-    return np.asarray(strength - strength.mean(), dtype=float)
+    return np.asarray(strength - strength.mean(axis=-1, keepdims=True), dtype=float)
 
 
 def bradley_terry_ranking(outcomes: Floats, *, rng: np.random.Generator, draws: int = DRAWS) -> Ranking:
     """A ranking from ``outcomes`` (K, P, A, A): how often i beat j on prompt p with seed k, ties half, NaN not asked.
 
-    Intervals draw whole seeds and prompts anew, since answers to one prompt are not independent.
+    Intervals draw whole seeds and prompts anew, since answers to one prompt are not independent. A fit needs sums of
+    outcomes alone, so a draw is how often each seed and prompt counts in them.
     """
-
-    def strengths_and_ranks(drawn: Floats) -> Floats:
-        strength = bradley_terry(np.nansum(drawn, axis=(0, 1)))
-        return np.concatenate([strength, (-strength).argsort().argsort() + 1.0])
-
-    count = np.shape(outcomes)[-1]
-    found = np.array(two_way_bootstrap(strengths_and_ranks, outcomes, rng=rng, draws=draws))
-    (strength, low, high), (rank, rank_low, rank_high) = found[:count].T, found[count:].T
+    known = np.nan_to_num(np.asarray(outcomes, dtype=float))
+    seeds, prompts, count = known.shape[:3]
+    sums = [known.sum(axis=(0, 1))]
+    for _ in range(draws):
+        rows, columns = (np.bincount(rng.integers(n, size=n), minlength=n) for n in (seeds, prompts))
+        sums.append((rows @ (columns @ known.reshape(seeds, prompts, -1))).reshape(count, count))
+    strength = bradley_terry(np.stack(sums))
+    found = np.concatenate([strength, (-strength).argsort(axis=-1).argsort(axis=-1) + 1.0], axis=-1)
+    low, high = np.quantile(found[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    ends = (found[0], low, high)
+    (strength, low, high), (rank, rank_low, rank_high) = (
+        [end[part] for end in ends] for part in (slice(None, count), slice(count, None))
+    )
     return Ranking(strength, low, high, rank, np.floor(rank_low), np.ceil(rank_high))
 
 
