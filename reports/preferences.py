@@ -23,6 +23,8 @@ from .statistics import LEVEL, Floats, bounded, two_way
 
 RIDGE = 1e-6
 """Keeps a fit finite where one side wins every time. Far below what data say."""
+LEVEL_STRENGTH = 1e-6
+"""Log-odds: who is no further behind another shares its rank. Above what is left of a fit that has converged."""
 FAR_APART = 0.10
 """A length-controlled win rate further than this from the raw one is a warning; AlpacaEval's code asks, besides, for a
 change by a quarter."""
@@ -37,7 +39,7 @@ class Ranking:
     low: Floats
     high: Floats
     rank: Floats
-    """1 is the strongest."""
+    """1 is the strongest; equals share the better one."""
     rank_low: Floats
     rank_high: Floats
     """The best and the worst rank that resampling seeds and prompts leaves possible."""
@@ -95,7 +97,8 @@ def bradley_terry_ranking(outcomes: Floats, *, rng: np.random.Generator, draws: 
         rows, columns = (np.bincount(rng.integers(n, size=n), minlength=n) for n in (seeds, prompts))
         sums.append((rows @ (columns @ known.reshape(seeds, prompts, -1))).reshape(count, count))
     strength = bradley_terry(np.stack(sums))
-    found = np.concatenate([strength, (-strength).argsort(axis=-1).argsort(axis=-1) + 1.0], axis=-1)
+    stronger = strength[..., None, :] > strength[..., :, None] + LEVEL_STRENGTH
+    found = np.concatenate([strength, 1.0 + stronger.sum(axis=-1)], axis=-1)
     low, high = np.quantile(found[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     ends = (found[0], low, high)
     (strength, low, high), (rank, rank_low, rank_high) = (

@@ -54,6 +54,8 @@ def gains(section: Section, canvas: Canvas = PAGE) -> Chart | None:
         shares_of = good.groupby(frame["algorithm"]).mean()
         best = str(shares_of.idxmax())
         alt = f"{best} improves most prompts: {shares_of[best]:.0%} of them; the least is {shares_of.min():.0%}."
+        if not shares_of[best]:
+            alt = f"No algorithm improves any prompt over {section.baseline}."
         caption = (
             "One point a held-out prompt, its gain averaged over seeds. A curve that falls to 0 early says that few "
             "prompts carry the mean. A point opens its completions."

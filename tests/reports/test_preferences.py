@@ -144,3 +144,14 @@ def test_the_interval_is_that_of_the_rate_where_length_plays_no_part():
     outcomes = (rng(10).random((5, 80)) < 0.6).astype(float)
     found, plain = length_controlled(outcomes, np.zeros((5, 80))).win_rate, two_way(outcomes)
     assert found == pytest.approx((plain.mean, plain.low, plain.high), abs=1e-5)
+
+
+def test_equals_share_a_rank():
+    """Two that tie on every prompt are both first, in every draw, whoever is named first; the third is third."""
+    outcomes = np.full((5, 20, 3, 3), np.nan)
+    outcomes[..., 0, 1] = outcomes[..., 1, 0] = 0.5
+    for i in (0, 1):
+        outcomes[..., i, 2] = rng().random((5, 20)) < 0.8
+        outcomes[..., 2, i] = 1 - outcomes[..., i, 2]
+    ranking = bradley_terry_ranking(outcomes, rng=rng(), draws=50)
+    assert ranking.rank.tolist() == ranking.rank_low.tolist() == ranking.rank_high.tolist() == [1, 1, 3]
